@@ -1,0 +1,3 @@
+"""Singing-voice separation in JAX."""
+
+__version__ = "0.1.0"

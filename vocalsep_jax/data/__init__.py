@@ -1,0 +1,1 @@
+"""Songs, and how training reads them."""

@@ -1,0 +1,348 @@
+"""Stems on disk as songs: what lies under a folder, how it is split, and how it is read.
+
+Three layouts are understood, with or without `train/`, `valid/` and `test/` folders above the songs:
+
+* MUSDB18-HQ: `<Artist - Title>/{mixture,vocals,drums,bass,other}.wav`
+* any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*` (wav, flac, ogg, mp3)
+* MUSDB18: `<Artist - Title>.stem.mp4` (needs the `stems` extra)
+
+A song's mixture is the sum of its vocals and accompaniment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vocalsep_jax import audio
+
+log = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+
+MUSDB_VALIDATION = (
+    "Actions - One Minute Smile",
+    "Clara Berry And Wooldog - Waltz For My Victims",
+    "Johnny Lokke - Promises & Lies",
+    "Patrick Talbot - A Reason To Leave",
+    "Triviul - Angelsaint",
+    "Alexander Ross - Goodbye Bolero",
+    "Fergessen - Nos Palpitants",
+    "Leaf - Summerghost",
+    "Skelpolu - Human Mistakes",
+    "Young Griffo - Pennies",
+    "ANiMAL - Rockshow",
+    "James May - On The Line",
+    "Meaxic - Take A Step",
+    "Traffic Experiment - Sirens",
+)
+"""The validation songs published with MUSDB18, all from its training part."""
+
+_ACCOMPANIMENT_STEMS = ("drums", "bass", "other")
+_STEM_FILE_SUFFIX = ".stem.mp4"
+_STEM_FILE_ORDER = ("mixture", *_ACCOMPANIMENT_STEMS, "vocals")
+_LENGTH_TOLERANCE_SECONDS = 1.0
+_SILENCE = 1e-4  # peak, -80 dBFS
+_MIXTURE_DIFFERS = 1e-2  # of the mixture's RMS
+
+
+class SongError(Exception):
+    """Songs cannot be used; the message names the file or folder and says what to do."""
+
+
+@dataclass(frozen=True)
+class Stems:
+    """A song in memory.
+
+    Attributes:
+      vocals, accompaniment: float32 `[S, 2]`, equally long.
+    """
+
+    vocals: np.ndarray
+    accompaniment: np.ndarray
+
+    @property
+    def mixture(self) -> np.ndarray:
+        """The sum of the stems, float32 `[S, 2]`."""
+        return self.vocals + self.accompaniment
+
+
+@dataclass(frozen=True)
+class Song:
+    """A song that can be loaded.
+
+    Attributes:
+      name: unique within a library, usually "Artist - Title".
+      load: reads (or generates) the stems at a sample rate in Hz; raises SongError.
+      fingerprint: changes whenever what `load` returns may have changed.
+    """
+
+    name: str
+    load: Callable[[int], Stems]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Library:
+    """Songs by split, disjoint.
+
+    Attributes:
+      source: what the songs come from, for messages.
+      splits: songs of `train`, `valid` and `test`; a split may be empty.
+      validation_choice: how the validation songs were chosen, for the log.
+    """
+
+    source: str
+    splits: dict[str, tuple[Song, ...]] = field(default_factory=dict)
+    validation_choice: str = ""
+
+    def fingerprint(self, splits: Sequence[str] = SPLITS) -> str:
+        """A digest of the songs in `splits` (and of which split they are in)."""
+        content = [[s, [[x.name, x.fingerprint] for x in self.splits.get(s, ())]] for s in splits]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def find_library(
+    root: str | Path, *, valid_songs: int = 0, valid_names: Sequence[str] = (), seed: int = 0
+) -> Library:
+    """Find the songs under `root` and decide which ones validate.
+
+    Validation songs are, in this order of preference: those named in `valid_names`; the published
+    MUSDB18 list, if songs of it are there; the songs under `valid/`; `valid_songs` training songs (a
+    tenth of them, at least one, if 0) chosen by `seed`.
+
+    Raises:
+      SongError: if there are no songs, fewer than two for training and validation, two of one name,
+        or none of a name in `valid_names`.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise SongError(f"{root}: no such folder; give the folder that holds the songs")
+    has_splits = any((root / s).is_dir() for s in SPLITS)
+    found = {s: _find_songs(root / s if has_splits else root) for s in SPLITS[: None if has_splits else 1]}
+    train, valid = list(found["train"]), list(found.get("valid", ()))
+    if not train and not valid and not found.get("test"):
+        raise SongError(
+            f"{root}: no songs found; each song is a folder with vocals.* and accompaniment.*, "
+            f"mixture.* or drums/bass/other.*, or a {_STEM_FILE_SUFFIX} file, "
+            "under train/ (and valid/, test/) or directly in this folder"
+        )
+    for split in SPLITS:
+        names = [s.name for s in found.get(split, ())]
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise SongError(f"{root}: two songs are called {twice[0]!r}; rename one")
+
+    everything = {s.name: s for s in (*train, *valid)}
+    if valid_names:
+        if missing := [n for n in valid_names if n not in everything]:
+            raise SongError(f"{root}: no song called {missing[0]!r} to validate on")
+        valid, choice = [everything[n] for n in valid_names], "named in the config"
+    elif musdb := [s for s in train if s.name in MUSDB_VALIDATION]:
+        valid, choice = [*valid, *musdb], "MUSDB18's published list"
+    elif valid:
+        choice = "the folder valid/"
+    elif len(train) > 1:
+        count = min(valid_songs or max(1, len(train) // 10), len(train) - 1)
+        order = np.random.default_rng(seed).permutation(len(train))
+        valid, choice = [train[i] for i in sorted(order[:count])], f"chosen by seed {seed}"
+    else:
+        choice = "none"
+    chosen = {s.name for s in valid}
+    return Library(
+        source=str(root),
+        splits={
+            "train": tuple(s for s in everything.values() if s.name not in chosen),
+            "valid": tuple(valid),
+            "test": tuple(found.get("test", ())),
+        },
+        validation_choice=choice,
+    )
+
+
+def check_trainable(library: Library) -> None:
+    """Raise SongError unless there are songs to train and to validate on."""
+    if not library.splits["train"] or not library.splits["valid"]:
+        raise SongError(
+            f"{library.source}: training needs at least two songs, one of them to validate on; "
+            f"found {len(library.splits['train'])} for training and "
+            f"{len(library.splits['valid'])} for validation"
+        )
+
+
+def _find_songs(folder: Path) -> list[Song]:
+    """The songs directly in `folder`, by name."""
+    songs = []
+    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_file() and entry.name.endswith(_STEM_FILE_SUFFIX):
+            name = entry.name.removesuffix(_STEM_FILE_SUFFIX)
+            songs.append(_song(name, _load_stem_file, {"all": entry}))
+        elif entry.is_dir():
+            files = _stem_files(entry)
+            if "vocals" in files and _accompaniment_of(files):
+                songs.append(_song(entry.name, _load_folder, files))
+            elif files:
+                log.warning(
+                    "%s: skipped, it needs vocals.* and one of accompaniment.*, mixture.* or "
+                    "drums/bass/other.*; it has %s",
+                    entry,
+                    ", ".join(sorted(p.name for p in files.values())),
+                )
+    return songs
+
+
+def _stem_files(folder: Path) -> dict[str, Path]:
+    """Stem name -> file, for the names a song is made of."""
+    known = {"vocals", "accompaniment", "mixture", *_ACCOMPANIMENT_STEMS}
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        stem = path.stem.lower()
+        if stem in known and path.suffix.lower() in audio.SUFFIXES and path.is_file():
+            if stem in files:
+                raise SongError(f"{folder}: two files for {stem}: {files[stem].name}, {path.name}")
+            files[stem] = path
+    return files
+
+
+def _accompaniment_of(files: dict[str, Path]) -> tuple[str, ...]:
+    """The stems whose sum is the accompaniment; `mixture` means mixture minus vocals."""
+    if "accompaniment" in files:
+        return ("accompaniment",)
+    if all(s in files for s in _ACCOMPANIMENT_STEMS):
+        return _ACCOMPANIMENT_STEMS
+    return ("mixture",) if "mixture" in files else ()
+
+
+def _song(
+    name: str, load: Callable[[str, dict[str, Path], int], Stems], files: dict[str, Path]
+) -> Song:
+    stats = sorted((k, p.name, p.stat().st_size, p.stat().st_mtime_ns) for k, p in files.items())
+    digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
+    return Song(name, lambda rate: load(name, files, rate), digest)
+
+
+def _read_stereo(path: Path, rate: int) -> np.ndarray:
+    """A stem as float32 `[S, 2]` at `rate`."""
+    try:
+        samples, file_rate = audio.read(path)
+    except audio.AudioError as error:
+        raise SongError(f"{error}; replace the file, or move its song out of the folder") from error
+    return audio.resample(as_stereo(samples, path), file_rate, rate)
+
+
+def as_stereo(samples: np.ndarray, path: Path) -> np.ndarray:
+    """`[S, 1 or 2]` as `[S, 2]`; raises SongError for more channels."""
+    if samples.shape[1] > 2:
+        raise SongError(
+            f"{path}: has {samples.shape[1]} channels; training songs are mono or stereo, mix it down"
+        )
+    return np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
+
+
+def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:
+    stems = {k: _read_stereo(p, rate) for k, p in files.items()}
+    length = _common_length(files["vocals"].parent, stems, rate)
+    stems = {k: x[:length] for k, x in stems.items()}
+    parts = _accompaniment_of(files)
+    if parts == ("mixture",):
+        return _checked(name, Stems(stems["vocals"], stems["mixture"] - stems["vocals"]))
+    song = Stems(stems["vocals"], np.sum([stems[p] for p in parts], axis=0, dtype=np.float32))
+    if "mixture" in stems:
+        _report_difference(name, stems["mixture"], song)
+    return _checked(name, song)
+
+
+def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
+    path = files["all"]
+    streams, file_rate = _decode_stem_file(path)
+    stems = {
+        k: audio.resample(as_stereo(x, path), file_rate, rate)
+        for k, x in zip(_STEM_FILE_ORDER, streams, strict=True)
+    }
+    length = _common_length(path, stems, rate)
+    stems = {k: x[:length] for k, x in stems.items()}
+    accompaniment = np.sum([stems[s] for s in _ACCOMPANIMENT_STEMS], axis=0, dtype=np.float32)
+    song = Stems(stems["vocals"], accompaniment)
+    _report_difference(name, stems["mixture"], song)
+    return _checked(name, song)
+
+
+def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
+    """The five audio streams of a `.stem.mp4`, float32 `[S, C]` each, and their sample rate."""
+    try:
+        import av
+    except ImportError as error:
+        raise SongError(
+            f"{path}: reading {_STEM_FILE_SUFFIX} files needs PyAV: "
+            "pip install 'vocalsep_jax[stems]'"
+        ) from error
+    try:
+        with av.open(str(path)) as container:
+            count = len(container.streams.audio)
+            if count != len(_STEM_FILE_ORDER):
+                raise SongError(
+                    f"{path}: has {count} audio streams, a MUSDB18 stem file has "
+                    f"{len(_STEM_FILE_ORDER)}; use another file"
+                )
+            rate = int(container.streams.audio[0].rate)
+        streams = []
+        for index in range(count):  # one pass a stream: decoding interleaved packets needs no less
+            with av.open(str(path)) as container:
+                resampler = av.AudioResampler(format="fltp", rate=rate)
+                blocks = [
+                    out.to_ndarray().T
+                    for frame in container.decode(audio=index)
+                    for out in resampler.resample(frame)
+                ]
+            streams.append(np.concatenate(blocks).astype(np.float32, copy=False))
+    except (av.FFmpegError, ValueError) as error:
+        raise SongError(f"{path}: not readable as a stem file ({error}); replace it") from error
+    return streams, rate
+
+
+def _common_length(where: Path, stems: dict[str, np.ndarray], rate: int) -> int:
+    """The length all stems are cut to; raises SongError if they differ by more than padding."""
+    lengths = {k: x.shape[0] for k, x in stems.items()}
+    shortest, longest = min(lengths.values()), max(lengths.values())
+    seconds = (longest - shortest) / rate
+    if seconds > _LENGTH_TOLERANCE_SECONDS:
+        listed = ", ".join(f"{k} {n / rate:.2f} s" for k, n in sorted(lengths.items()))
+        raise SongError(
+            f"{where}: stems differ in length ({listed}); they do not belong together: replace them"
+        )
+    if seconds > 0:
+        log.warning("%s: stems differ in length by %.3f s; cut to the shortest", where, seconds)
+    return shortest
+
+
+def _report_difference(name: str, mixture: np.ndarray, song: Stems) -> None:
+    """Warn when a given mixture is not the sum of the stems."""
+    rms = float(np.sqrt(np.mean(np.square(mixture, dtype=np.float64))))
+    difference = float(np.sqrt(np.mean(np.square(mixture - song.mixture, dtype=np.float64))))
+    if difference > _MIXTURE_DIFFERS * rms + 1e-6:
+        log.warning(
+            "%s: the given mixture differs from the sum of the stems by %.1f dB relative to it; "
+            "training uses the sum",
+            name,
+            20 * np.log10(difference / max(rms, 1e-10)),
+        )
+
+
+def _checked(name: str, song: Stems) -> Stems:
+    """Warn of what makes a song useless for training, though it can be read."""
+    for stem, x in (("vocals", song.vocals), ("accompaniment", song.accompaniment)):
+        if np.abs(x).max() < _SILENCE:
+            log.warning("%s: its %s are silent; remove the song if that is a mistake", name, stem)
+    return song
+
+
+def names(songs: Iterable[Song]) -> list[str]:
+    """Names of the songs, in order."""
+    return [s.name for s in songs]

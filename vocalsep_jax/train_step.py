@@ -1,0 +1,171 @@
+"""One training step and one evaluation step, per device: pure JAX, arrays in, arrays out.
+
+Both are written for one device of a named axis (`AXIS`); gradients, statistics and metrics are
+averaged over it. `parallel.py` spreads them over devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from vocalsep_jax import metrics
+from vocalsep_jax.models.unet import UNet
+
+Array = jax.Array
+
+AXIS = "data"
+"""Name of the device axis that collectives in the step run over."""
+
+QUALITIES = ("loss", "dice", "soft_dice")
+"""What is averaged over patches, in training and in evaluation."""
+
+
+class Batch(NamedTuple):
+    """Magnitude spectrogram patches of one batch (or of one device's share of it).
+
+    Attributes:
+      mixture, vocals, accompaniment: float32 `[B, F, T]`.
+      weight: float32 `[B]`; 1 for a patch, 0 for the padding of a short last batch. Only evaluation
+        looks at it: training batches are always full.
+    """
+
+    mixture: Any
+    vocals: Any
+    accompaniment: Any
+    weight: Any
+
+
+class Totals(flax.struct.PyTreeNode):
+    """Sums over the steps since the last log; they stay on the device until then.
+
+    Attributes:
+      steps: int32 `[]`, steps summed.
+      sums: float32 `[]` each; divide by `steps` for the mean.
+      nonfinite_step: int32 `[]`, the first step whose loss or gradient was not finite, or -1.
+    """
+
+    steps: Array
+    sums: dict[str, Array]
+    nonfinite_step: Array
+
+    @classmethod
+    def zero(cls) -> Totals:
+        """Totals of no steps."""
+        names = (*QUALITIES, "grad_norm", "param_norm", "update_norm")
+        return cls(
+            steps=jnp.zeros((), jnp.int32),
+            sums={name: jnp.zeros((), jnp.float32) for name in names},
+            nonfinite_step=jnp.full((), -1, jnp.int32),
+        )
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """All that training changes, and all that a checkpoint must hold.
+
+    Attributes:
+      step: int32 `[]`, steps taken.
+      params: network parameters.
+      batch_stats: BatchNorm running statistics.
+      opt_state: optimiser state.
+      totals: metrics since the last log.
+    """
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    totals: Totals
+
+
+def create_state(
+    model: UNet, optimizer: optax.GradientTransformation, seed: int, patch: tuple[int, int]
+) -> TrainState:
+    """A freshly initialised state; `patch` is the `(F, T)` the network is traced with."""
+    variables = model.init(jax.random.key(seed), jnp.zeros((1, *patch), jnp.float32))
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
+        totals=Totals.zero(),
+    )
+
+
+def patch_qualities(
+    loss: Callable[[Array, Array], Array], mask: Array, batch: Batch
+) -> dict[str, Array]:
+    """Each of `QUALITIES` for each patch: `[B]` float32."""
+    return {
+        "loss": loss(mask * batch.mixture, batch.vocals),
+        "dice": metrics.dice(mask, batch.vocals, batch.accompaniment),
+        "soft_dice": metrics.soft_dice(mask, batch.vocals, batch.accompaniment),
+    }
+
+
+def make_train_step(
+    model: UNet,
+    optimizer: optax.GradientTransformation,
+    loss: Callable[[Array, Array], Array],
+) -> Callable[[TrainState, Batch], TrainState]:
+    """The training step of one device.
+
+    `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch. The
+    returned function maps `(state, batch)` to the next state; metrics accumulate in `state.totals`.
+    """
+
+    def train_step(state: TrainState, batch: Batch) -> TrainState:
+        def objective(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+            mask, updated = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                batch.mixture,
+                train=True,
+                mutable=["batch_stats"],
+            )
+            qualities = patch_qualities(loss, mask, batch)
+            means = {name: jnp.mean(values) for name, values in qualities.items()}
+            return means["loss"], (updated["batch_stats"], means)
+
+        (_, (batch_stats, means)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        grads, means = lax.pmean((grads, means), AXIS)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+
+        means["grad_norm"] = optax.global_norm(grads)
+        means["param_norm"] = optax.global_norm(params)
+        means["update_norm"] = optax.global_norm(updates)
+        finite = jnp.isfinite(means["loss"]) & jnp.isfinite(means["grad_norm"])
+        seen = state.totals.nonfinite_step
+        totals = Totals(
+            steps=state.totals.steps + 1,
+            sums=jax.tree.map(jnp.add, state.totals.sums, means),
+            nonfinite_step=jnp.where((seen < 0) & ~finite, state.step + 1, seen),
+        )
+        return TrainState(state.step + 1, params, batch_stats, opt_state, totals)
+
+    return train_step
+
+
+def make_eval_step(
+    model: UNet, loss: Callable[[Array, Array], Array]
+) -> Callable[[tuple[Any, Any], Batch], dict[str, Array]]:
+    """The evaluation step of one device.
+
+    The returned function maps `((params, batch_stats), batch)` to sums over the patches whose
+    weight is 1, over all devices, of each of `QUALITIES`, and their number under `patches`.
+    """
+
+    def eval_step(variables: tuple[Any, Any], batch: Batch) -> dict[str, Array]:
+        params, batch_stats = variables
+        mask = model.apply({"params": params, "batch_stats": batch_stats}, batch.mixture)
+        qualities = patch_qualities(loss, mask, batch)
+        sums = {name: jnp.sum(values * batch.weight) for name, values in qualities.items()}
+        return lax.psum(sums | {"patches": jnp.sum(batch.weight)}, AXIS)
+
+    return eval_step
