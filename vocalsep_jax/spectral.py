@@ -176,3 +176,24 @@ def predict_mask(
         for row, (channel, start) in enumerate(group):
             mask[channel, :, start : start + patch_frames] += predicted[row] * weights
     return (mask / total)[:, :, :frames]
+
+
+def apply_mask(mixture: np.ndarray, stft: Stft, mask_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Filter a waveform by a mask of its magnitude spectrogram, keeping the mixture's phase.
+
+    Args:
+      mixture: float32 `[S, C]`.
+      stft: the transform.
+      mask_of: magnitudes `[C, F, N]` to a mask of that shape.
+
+    Returns:
+      float32 `[S, C]`.
+    """
+    spectrogram = stft.analyse(mixture)
+    return stft.synthesise(spectrogram * mask_of(np.abs(spectrogram)), mixture.shape[0])
+
+
+def ideal_ratio_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) -> np.ndarray:
+    """`|V| / (|V| + |A|)` of two whole signals `[S, C]`: float32 `[C, F, N]`, 0 where both are silent."""
+    v, a = (np.abs(stft.analyse(x)) for x in (vocals, accompaniment))
+    return v / (v + a + 1e-10)

@@ -113,14 +113,15 @@ def make_train_step(
     model: UNet,
     optimizer: optax.GradientTransformation,
     loss: Callable[[Array, Array], Array],
-) -> Callable[[TrainState, Batch], TrainState]:
+) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
 
     `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch. The
-    returned function maps `(state, batch)` to the next state; metrics accumulate in `state.totals`.
+    returned function maps `(state, batch)` to the next state and the batch's loss; metrics accumulate
+    in `state.totals`.
     """
 
-    def train_step(state: TrainState, batch: Batch) -> TrainState:
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         def objective(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
             mask, updated = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
@@ -147,7 +148,7 @@ def make_train_step(
             sums=jax.tree.map(jnp.add, state.totals.sums, means),
             nonfinite_step=jnp.where((seen < 0) & ~finite, state.step + 1, seen),
         )
-        return TrainState(state.step + 1, params, batch_stats, opt_state, totals)
+        return TrainState(state.step + 1, params, batch_stats, opt_state, totals), means["loss"]
 
     return train_step
 

@@ -230,7 +230,7 @@ def _voice(
         breath = (times > onset - 0.35) & (times < onset - 0.06)
         rise = np.sin(np.pi * (times[breath] - (onset - 0.35)) / 0.29)
         noise[breath] = np.stack(
-            [np.full(rise.size, 2600.0), np.full(rise.size, 2.0), singer["breath"] * 2 * rise], axis=1
+            [np.full(rise.size, 2600.0), np.full(rise.size, 2.0), singer["breath"] * 0.7 * rise], axis=1
         )
         strength = rng.uniform(0.6, 1.0)
         for number, note in enumerate(phrase):

@@ -1,0 +1,136 @@
+"""Checkpoints, by Orbax: `checkpoints/latest/<step>` and `checkpoints/best/<step>` of a run.
+
+A checkpoint holds the whole training state, in two items, so that separating need not read the
+optimiser's: `model` (parameters and batch statistics) and `training` (step, optimiser, metrics under
+way); and a few plain numbers in `facts`. Orbax writes under a temporary name and renames: a checkpoint
+that is there is complete.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from vocalsep_jax import runs
+from vocalsep_jax.runs import RunError
+from vocalsep_jax.train_step import TrainState
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every step of a save there
+
+KINDS = ("best", "latest")
+"""Which checkpoints a run keeps, in the order of preference for separating."""
+
+
+class Checkpoints:
+    """The checkpoints of a run in training. Saving goes on in the background; `close` waits for it."""
+
+    def __init__(self, run: Path):
+        """Open (or create) the checkpoints of `run`. Every process must do so."""
+        self._managers = {
+            kind: ocp.CheckpointManager(
+                (runs.checkpoint_folder(run) / kind).resolve(),
+                options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True),
+            )
+            for kind in KINDS
+        }
+
+    def save(self, kind: str, state: TrainState, step: int, facts: Mapping[str, Any]) -> None:
+        """Save as the `latest` or `best` checkpoint, replacing that of before.
+
+        A step that is there already (a resumed run repeats steps, with the same result) is kept.
+        """
+        manager = self._managers[kind]
+        if step in manager.all_steps():
+            return
+        model, training = _split(state)
+        manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model),
+                training=ocp.args.StandardSave(training),
+                facts=ocp.args.JsonSave(dict(facts)),
+            ),
+        )
+
+    def has_latest(self) -> bool:
+        """Whether there is something to resume from."""
+        return self._managers["latest"].latest_step() is not None
+
+    def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The latest state, placed as `like` is, and its facts; None if there is no checkpoint."""
+        manager = self._managers["latest"]
+        step = manager.latest_step()
+        if step is None:
+            return None
+        model, training = _split(jax.tree.map(_abstract, like))
+        restored = manager.restore(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardRestore(model),
+                training=ocp.args.StandardRestore(training),
+                facts=ocp.args.JsonRestore(),
+            ),
+        )
+        state = like.replace(**restored["model"], **restored["training"])
+        return state, restored["facts"]
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        for manager in self._managers.values():
+            manager.close()
+
+
+def restore_model(path: Path, like: Any) -> tuple[Any, int]:
+    """Read parameters and batch statistics for use, not for training.
+
+    Args:
+      path: a run (its best checkpoint, else its latest), its `checkpoints` folder, one of `best` and
+        `latest` in it, or one step's folder.
+      like: `{"params": ..., "batch_stats": ...}` of arrays or shapes, as the network's `init` gives.
+
+    Returns:
+      The same tree as NumPy arrays, and the step it was saved at.
+
+    Raises:
+      RunError: if there is no checkpoint, or it is not of this network.
+    """
+    folder = _step_folder(path)
+    try:
+        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+            device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+            wanted = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
+            )
+            model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise RunError(f"{folder}: cannot be restored ({reason})") from error
+    return jax.tree.map(np.asarray, model), int(folder.name)
+
+
+def _step_folder(path: Path) -> Path:
+    """The folder of the one step that `path` stands for."""
+    path = path.expanduser().resolve()
+    if (path / "model").is_dir():
+        return path
+    for folder in (path, *(path / k for k in KINDS), *(path / "checkpoints" / k for k in KINDS)):
+        steps = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / "model").is_dir()]
+        if steps:
+            return max(steps, key=lambda p: int(p.name))
+    raise RunError(f"{path}: holds no checkpoint (a run writes its first after some minutes)")
+
+
+def _split(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    model = {"params": state.params, "batch_stats": state.batch_stats}
+    training = {"step": state.step, "opt_state": state.opt_state, "totals": state.totals}
+    return model, training
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

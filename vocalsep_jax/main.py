@@ -1,0 +1,85 @@
+"""Train from the command line: `python -m vocalsep_jax.main --config configs/base.py`.
+
+Reads flags, starts the other processes' coordination where there are several, and hands over to
+`train.train_and_evaluate`.
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib.util
+import logging
+import sys
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Config file; override fields as --config.batch_size=16.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder (default: runs/<config name>).")
+_MULTIHOST = flags.DEFINE_bool(
+    "multihost",
+    False,
+    "Train with several processes: found by themselves on TPU pods and under Slurm, else give the three "
+    "flags below. On a TPU VM this is the default.",
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0.")
+_PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+flags.mark_flag_as_required("config")
+
+log = logging.getLogger(__name__)
+
+
+def on_tpu_vm() -> bool:
+    """Whether this machine has TPU chips and the library to drive them."""
+    chips = glob.glob("/dev/accel*") or glob.glob("/dev/vfio/[0-9]*")
+    return bool(chips) and importlib.util.find_spec("libtpu") is not None
+
+
+def main(argv: list[str]) -> int:
+    """Run; returns the exit code: 0 done (or at its time limit), 1 failed, 128 + n stopped by signal n."""
+    import jax
+
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument: {argv[1]}")
+    if _MULTIHOST.value or on_tpu_vm():
+        jax.distributed.initialize(
+            coordinator_address=_COORDINATOR.value,
+            num_processes=_PROCESSES.value,
+            process_id=_PROCESS_ID.value,
+        )
+    first = jax.process_index() == 0
+    logging.basicConfig(
+        level=logging.INFO if first else logging.ERROR,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stderr,
+        force=True,  # absl has put a handler of its own there
+    )
+    config = _CONFIG.value
+    workdir = _WORKDIR.value or f"runs/{config.name}"
+    log.info(
+        "%s in %s: %d %s device(s), %d process(es)",
+        config.name,
+        workdir,
+        jax.device_count(),
+        jax.devices()[0].platform,
+        jax.process_count(),
+    )
+
+    from vocalsep_jax.data.songs import SongError
+    from vocalsep_jax.runs import RunError
+    from vocalsep_jax.train import ConfigError, TrainingDivergedError, train_and_evaluate
+
+    try:
+        outcome = train_and_evaluate(config, workdir)
+    except (ConfigError, SongError, RunError, TrainingDivergedError) as error:
+        log.error("error: %s", error)
+        return 1
+    return 128 + outcome.signal if outcome.signal else 0
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,121 @@
+"""What a run tells while it trains: `history.jsonl`, figures, TensorBoard, and the progress line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocalsep_jax import plots, runs
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it warns of old processors at every op
+from clu import metric_writers, parameter_overview
+
+log = logging.getLogger(__name__)
+
+
+class Monitor:
+    """Writes what is measured; on all processes but the first it writes nothing.
+
+    `history.jsonl` is the record that curves are drawn from and that resuming cuts back to its
+    checkpoint, so that it never tells of steps twice.
+    """
+
+    def __init__(self, run: Path, *, writes: bool, resume_step: int, title: str):
+        """Open the run's record; `resume_step` is the step the state is at."""
+        self._run = run
+        self._title = title
+        self._writes = writes
+        self.history = [h for h in read_history(run) if h["step"] <= resume_step]
+        if not writes:
+            return
+        lines = "".join(json.dumps(h) + "\n" for h in self.history)
+        runs.write_text(_history_path(run), lines)
+        self._file = _history_path(run).open("a", encoding="utf-8")
+        self._board = metric_writers.AsyncMultiWriter(
+            [metric_writers.SummaryWriter(str(run / "tensorboard"))]
+        )
+
+    def record(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
+        """Append a line of `kind` ("train" or "valid") to the history and to TensorBoard."""
+        line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
+        self.history.append(line)
+        if not self._writes:
+            return
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
+        self._board.write_scalars(step, scalars)
+
+    def figures(self, step: int, prediction: plots.Figure) -> None:
+        """Write `figures/curves.png` and `figures/prediction.png`, and the latter to TensorBoard."""
+        if not self._writes:
+            return
+        folder = self._run / "figures"
+        plots.save(plots.curves(self.history, self._title), folder / "curves.png")
+        plots.save(prediction, folder / "prediction.png")
+        self._board.write_images(step, {"prediction": plots.to_image(prediction)[None]})
+
+    def audio(self, step: int, clips: Mapping[str, np.ndarray], sample_rate: int) -> None:
+        """Clips `[S, C]` to TensorBoard."""
+        if self._writes:
+            batches = {name: np.clip(x, -1, 1)[None] for name, x in clips.items()}
+            self._board.write_audios(step, batches, sample_rate=sample_rate)
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        if self._writes:
+            self._file.close()
+            self._board.close()
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """The lines of `history.jsonl`; a last line cut off by a crash is left out."""
+    path = _history_path(run)
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in lines[:-1] if line]
+
+
+def parameter_table(params: Any) -> str:
+    """Names, shapes and sizes of all parameters, as text."""
+    return parameter_overview.get_parameter_overview(params, include_stats="global")
+
+
+class Progress:
+    """The progress line: how far, how good, how fast, how long still."""
+
+    def __init__(self, step: int, last_step: int):
+        """Start counting at `step`."""
+        self._begin, self._first, self._last = time.monotonic(), step, last_step
+
+    def line(self, step: int, epoch: float, epochs: int, values: Mapping[str, float]) -> str:
+        """The line to show at `step`."""
+        elapsed = time.monotonic() - self._begin
+        left = elapsed / max(step - self._first, 1) * (self._last - step)
+        return (
+            f"step {step}/{self._last}  epoch {epoch:.2f}/{epochs}  loss {values['loss']:.4f}  "
+            f"dice {values['dice']:.3f}  {values['patches_per_second']:.1f} patches/s  "
+            f"waiting for data {100 * values['data_wait_fraction']:.1f} %  "
+            f"{duration(left)} left"
+        )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: `3 h 05 min`, `12 min 30 s`, `45 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+def _history_path(run: Path) -> Path:
+    return run / "history.jsonl"

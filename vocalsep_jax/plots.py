@@ -1,0 +1,144 @@
+"""Figures of a run: its curves, and a predicted spectrogram beside the desired one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib.figure import Figure
+
+_DYNAMIC_RANGE_DB = 80.0
+_TRAIN, _VALID = "#1f6fb4", "#d1541d"
+
+
+def epoch_means(history: Sequence[Mapping[str, Any]], quality: str) -> tuple[list, list]:
+    """Mean of a quality over each epoch's training intervals: epochs passed, and values.
+
+    An interval counts as much as it has steps; an epoch under way counts as far as it has come.
+    """
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for line in history:
+        if line["kind"] == "train":
+            groups.setdefault(int(np.ceil(line["epoch"] - 1e-9)), []).append(line)
+    epochs, values = [], []
+    for lines in groups.values():
+        weights = [x["steps"] for x in lines]
+        epochs.append(lines[-1]["epoch"])
+        values.append(float(np.average([x[quality] for x in lines], weights=weights)))
+    return epochs, values
+
+
+def curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
+    """Loss, DICE, soft DICE and SDR against epochs, training and validation."""
+    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    axes = figure.subplots(2, 2)
+    valid = [line for line in history if line["kind"] == "valid"]
+    train = [line for line in history if line["kind"] == "train"]
+    panels = (
+        ("loss", "Loss"),
+        ("dice", "DICE (mask at 0.5 against ideal binary mask)"),
+        ("soft_dice", "Soft DICE (mask against ideal ratio mask)"),
+    )
+    for axis, (quality, name) in zip(axes.flat, panels, strict=False):
+        x, y = [p["epoch"] for p in train], [p[quality] for p in train]
+        axis.plot(x, y, color=_TRAIN, alpha=0.25, linewidth=1)
+        axis.plot(*epoch_means(history, quality), "o-", color=_TRAIN, ms=3, label="training")
+        x, y = [p["epoch"] for p in valid], [p[quality] for p in valid]
+        axis.plot(x, y, "o-", color=_VALID, ms=3, label="validation")
+        axis.set(title=name, xlabel="epoch")
+        axis.grid(alpha=0.3)
+        axis.legend()
+    axis = axes[1, 1]
+    scored = [p for p in valid if p.get("sdr") is not None]
+    x = [p["epoch"] for p in scored]
+    axis.plot(x, [p["sdr"] for p in scored], "o-", color=_VALID, ms=3, label="separated")
+    for name, style in (("mixture", ":"), ("silence", "--"), ("ideal", "-.")):
+        if scored:
+            level = scored[-1][f"sdr_{name}"]
+            label = f"{'ideal ratio mask' if name == 'ideal' else name} ({level:.1f} dB)"
+            axis.axhline(level, color="#555555", linestyle=style, linewidth=1, label=label)
+    axis.set(title="Vocals uSDR of a validation song, dB", xlabel="epoch")
+    axis.grid(alpha=0.3)
+    if scored:
+        axis.legend()
+    figure.suptitle(title)
+    return figure
+
+
+def prediction(
+    mixture: np.ndarray,
+    vocals: np.ndarray,
+    mask: np.ndarray,
+    ideal: np.ndarray,
+    *,
+    sample_rate: int,
+    hop: int,
+    title: str,
+) -> Figure:
+    """Predicted beside desired: vocals spectrograms on one dB scale, masks on another.
+
+    Args:
+      mixture, vocals: magnitudes `[F, T]`.
+      mask, ideal: predicted mask and ideal ratio mask `[F, T]` in [0, 1].
+      sample_rate, hop: for the axes, Hz and samples.
+      title: of the figure.
+    """
+    bins, frames = mixture.shape
+    extent = (0.0, frames * hop / sample_rate, 0.0, sample_rate / 2000)
+    top = _decibels(mixture).max()
+    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    axes = figure.subplots(2, 3)
+    spectra = (
+        (axes[0, 0], mixture, "Mixture"),
+        (axes[0, 1], mask * mixture, "Predicted vocals"),
+        (axes[0, 2], vocals, "Desired vocals"),
+    )
+    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
+    for axis, magnitude, name in spectra:
+        image = axis.imshow(
+            _decibels(magnitude), vmin=top - _DYNAMIC_RANGE_DB, vmax=top, cmap="magma", **common
+        )
+        axis.set(title=name, xlabel="seconds", ylabel="kHz")
+    figure.colorbar(image, ax=axes[0, :].tolist(), label="magnitude, dB")
+    error = _decibels(mask * mixture) - _decibels(vocals)
+    masks = ((axes[1, 1], mask, "Predicted mask"), (axes[1, 2], ideal, "Ideal ratio mask"))
+    for axis, values, name in masks:
+        shown = axis.imshow(20 * np.log10(np.maximum(values, 1e-3)), vmin=-40, vmax=0, **common)
+        axis.set(title=name, xlabel="seconds", ylabel="kHz")
+    figure.colorbar(shown, ax=axes[1, 1:].tolist(), label="mask, dB")
+    audible = np.where(_decibels(mixture) > top - _DYNAMIC_RANGE_DB, error, 0.0)
+    image = axes[1, 0].imshow(audible, vmin=-30, vmax=30, cmap="RdBu_r", **common)
+    axes[1, 0].set(title="Predicted minus desired", xlabel="seconds", ylabel="kHz")
+    figure.colorbar(image, ax=axes[1, 0], label="dB")
+    figure.suptitle(title)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a PNG whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        figure.savefig(partial, format="png", dpi=110)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def to_image(figure: Figure) -> np.ndarray:
+    """The figure as pixels, uint8 `[H, W, 3]`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
+def _decibels(magnitude: np.ndarray) -> np.ndarray:
+    return 20 * np.log10(np.maximum(magnitude, 1e-6))

@@ -1,0 +1,225 @@
+"""Separate songs into vocals and the rest: `Separator`, and the command over it.
+
+    python -m vocalsep_jax.separate SONG... --checkpoint RUN -o OUT
+
+writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocalsep_jax import audio, runs, spectral
+
+# jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
+
+STEMS = ("vocals", "no_vocals")
+
+log = logging.getLogger(__name__)
+
+
+class Separator:
+    """Separates waveforms with a trained network.
+
+    Attributes:
+      name: of the model: the run's folder name.
+      sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
+      stft: the network's transform.
+      step: training step of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        *,
+        overlap: float = 0.5,
+        batch_size: int = 8,
+        device: str | None = None,
+    ):
+        """Load a checkpoint.
+
+        Args:
+          checkpoint: a run (its best checkpoint, else its latest) or a checkpoint folder.
+          overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
+          batch_size: patches predicted at once. Does not change the result.
+          device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
+
+        Raises:
+          RunError: if the checkpoint cannot be used.
+          ValueError: if an option is out of range or there is no such device.
+        """
+        import jax
+
+        from vocalsep_jax import checkpoints
+        from vocalsep_jax.models.unet import unet_from_config
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        spectral.patch_starts(1, 1, overlap)  # checks the range
+        run = runs.find_run(checkpoint)
+        config = runs.read_config(run)["config"]
+        self.name = run.resolve().name
+        self.sample_rate: int = config["audio"]["sample_rate"]
+        self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
+        self._frames: int = config["audio"]["patch_frames"]
+        self._overlap, self._batch = overlap, batch_size
+
+        model = unet_from_config(config["model"])
+        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self._frames), np.float32)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
+        variables, self.step = checkpoints.restore_model(Path(checkpoint), shapes)
+        try:
+            place = jax.devices(device)[0]
+        except RuntimeError as error:
+            raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
+        self._variables = jax.device_put(variables, place)
+        self._apply = jax.jit(model.apply)
+
+    def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+        """Separate a waveform.
+
+        Args:
+          samples: `[S, C]` or `[S]`, any real dtype, full scale 1.0, finite; any number of channels, each
+            filtered by a mask of its own.
+          sample_rate: Hz.
+
+        Returns:
+          `vocals` and `no_vocals`, float32, shaped as `samples`; they sum to it.
+
+        Raises:
+          ValueError: if the input is not 1- or 2-dimensional, empty, or not finite.
+        """
+        mixture = np.asarray(samples, np.float32)
+        if mixture.ndim not in (1, 2) or 0 in mixture.shape:
+            raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
+        if not np.isfinite(mixture).all():
+            raise ValueError("the waveform holds NaN or infinity")
+        shape = mixture.shape
+        mixture = mixture.reshape(shape[0], -1)
+        inner = audio.resample(mixture, sample_rate, self.sample_rate)
+        inner = audio.fit_length(inner, max(1, len(inner)))
+        vocals = spectral.apply_mask(inner, self.stft, self._mask)
+        vocals = audio.fit_length(
+            audio.resample(vocals, self.sample_rate, sample_rate), mixture.shape[0]
+        )
+        stems = (vocals, mixture - vocals)
+        return {name: x.reshape(shape) for name, x in zip(STEMS, stems, strict=True)}
+
+    def separate_file(
+        self, path: str | os.PathLike[str], out: str | os.PathLike[str], *, float32: bool = False
+    ) -> dict[str, Path]:
+        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`.
+
+        Rate, channels and length are the input's. 16-bit stems of a 16-bit input sum to it exactly
+        where none of them clips.
+
+        Args:
+          path: the song.
+          out: folder OUT.
+          float32: write 32-bit float samples instead of 16-bit integers.
+
+        Returns:
+          The file written for each stem.
+
+        Raises:
+          AudioError: if the input cannot be used or an output cannot be written.
+        """
+        mixture, rate = audio.read(path)
+        stems = self.separate(mixture, rate)
+        if not float32:
+            stems["vocals"] = audio.quantise(stems["vocals"])
+            stems["no_vocals"] = mixture - stems["vocals"]
+        folder = Path(out) / self.name / Path(path).stem
+        written = {}
+        for name, samples in stems.items():
+            written[name] = folder / f"{name}.wav"
+            audio.write_wav(written[name], samples, rate, "FLOAT" if float32 else "PCM_16")
+        return written
+
+    def _mask(self, magnitude: np.ndarray) -> np.ndarray:
+        def predict(batch: np.ndarray) -> np.ndarray:
+            return np.asarray(self._apply(self._variables, batch))
+
+        return spectral.predict_mask(
+            magnitude,
+            predict,
+            patch_frames=self._frames,
+            batch_size=self._batch,
+            overlap=self._overlap,
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m vocalsep_jax.separate",
+        description="Separate the singing voice of songs from the instruments.",
+        epilog="Exit code: 0 all songs done, 1 some failed, 2 wrong usage.",
+    )
+    parser.add_argument("songs", nargs="+", metavar="SONG", help="audio files (wav, flac, ogg, mp3)")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it"
+    )
+    parser.add_argument(
+        "-o", "--out", default="separated", metavar="OUT", help="folder to write to (%(default)s)"
+    )
+    parser.add_argument(
+        "--overlap", type=float, default=0.5, help="overlap of patches, 0 to below 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)"
+    )
+    parser.add_argument("--float32", action="store_true", help="write 32-bit float, not 16-bit")
+    parser.add_argument("-d", "--device", help="cpu, gpu or tpu (the best there is)")
+    return parser
+
+
+def _tracks(songs: Sequence[str]) -> list[tuple[str, str | None]]:
+    """Each song with, where its output would fall on that of an earlier one, that earlier song."""
+    first: dict[str, str] = {}
+    return [(s, None if (f := first.setdefault(Path(s).stem, s)) is s else f) for s in songs]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    options = _parser().parse_args(argv)
+    try:
+        separator = Separator(
+            options.checkpoint,
+            overlap=options.overlap,
+            batch_size=options.batch_size,
+            device=options.device,
+        )
+    except (runs.RunError, ValueError) as error:
+        log.error("error: %s", error)
+        return 2
+    failed = 0
+    for number, (song, clash) in enumerate(_tracks(options.songs), start=1):
+        begin = time.monotonic()
+        try:
+            if clash:
+                raise audio.AudioError(f"{song}: its output would overwrite that of {clash}")
+            written = separator.separate_file(song, options.out, float32=options.float32)
+        except audio.AudioError as error:
+            failed += 1
+            log.error("error: %s", error)
+            continue
+        seconds = time.monotonic() - begin
+        log.info("[%d/%d] %s: %.1f s", number, len(options.songs), song, seconds)
+        print(*written.values(), sep="\n")
+    if failed:
+        log.error("%d of %d songs failed", failed, len(options.songs))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,629 @@
+"""Training: the wiring of songs, pipeline, network, devices and records, and the loop over steps.
+
+A run starts from, in this order: its own latest checkpoint (resuming), the run named in
+`config.init_from` (warm start: weights and statistics only), random weights.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral
+from vocalsep_jax.checkpoints import Checkpoints, restore_model
+from vocalsep_jax.data.sampling import Augmentation
+from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
+from vocalsep_jax.data.synth import builtin_library
+from vocalsep_jax.losses import LOSSES
+from vocalsep_jax.models.unet import unet_from_config
+from vocalsep_jax.parallel import MODES, DataParallel, any_process, to_host
+from vocalsep_jax.train_step import (
+    AXIS,
+    QUALITIES,
+    Batch,
+    Totals,
+    TrainState,
+    create_state,
+    make_eval_step,
+    make_train_step,
+)
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 2
+"""Steps dispatched but not finished; enough to keep a device busy, few enough to bound memory."""
+
+_CLIP_SECONDS = 10
+
+
+class ConfigError(Exception):
+    """The config asks for something impossible; the message names the field."""
+
+
+class TrainingDivergedError(Exception):
+    """The loss or a gradient is no longer finite; the message names the step."""
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    log: bool
+    validate: bool
+    checkpoint: bool
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When things are due, in steps.
+
+    Attributes:
+      steps_per_epoch, epochs: of training.
+      log_every: steps between log lines; an epoch's end is always logged.
+      validate_every: epochs between validations; the last epoch is always validated.
+      checkpoint_every: steps between checkpoints, besides those by time and after validation; 0 for none.
+    """
+
+    steps_per_epoch: int
+    epochs: int
+    log_every: int
+    validate_every: int
+    checkpoint_every: int
+
+    @property
+    def last_step(self) -> int:
+        """Steps in all."""
+        return self.steps_per_epoch * self.epochs
+
+    def due(self, step: int) -> Due:
+        """What is due when `step` steps have been taken."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        validate = within == 0 and (epoch % self.validate_every == 0 or step == self.last_step)
+        return Due(
+            log=step % self.log_every == 0 or within == 0,
+            validate=validate,
+            checkpoint=validate
+            or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0),
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How training ended.
+
+    Attributes:
+      step: steps taken in all.
+      signal: number of the signal that stopped it, or 0.
+    """
+
+    step: int
+    signal: int = 0
+
+
+def learning_rate_schedule(optimizer: Any, last_step: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up from 0, then constant or a cosine to 0 at `last_step`.
+
+    Raises:
+      ConfigError: for an unknown schedule.
+    """
+    peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
+    if optimizer.schedule == "constant":
+        after = optax.constant_schedule(peak)
+    elif optimizer.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(last_step - warmup, 1))
+    else:
+        raise ConfigError(
+            f"optimizer.schedule must be constant or cosine, not {optimizer.schedule!r}"
+        )
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def make_optimizer(optimizer: Any, last_step: int) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019), gradients clipped by global norm where the config says so."""
+    adamw = optax.adamw(
+        learning_rate_schedule(optimizer, last_step), weight_decay=optimizer.weight_decay
+    )
+    if not optimizer.clip_norm:
+        return adamw
+    return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), adamw)
+
+
+def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
+    """Train as `config` says, in `workdir`, going on where an earlier call stopped.
+
+    Args:
+      config: an ml_collections ConfigDict as `configs/base.py` gives.
+      workdir: the run's folder; what it holds afterwards is listed in the README.
+
+    Returns:
+      How it ended: at the last step, at the wall-clock limit, or by SIGTERM or Ctrl-C; in each case
+      with the state saved.
+
+    Raises:
+      ConfigError, SongError, RunError: if it cannot start; the message says what to change.
+      TrainingDivergedError: at the first loss or gradient that is not finite.
+    """
+    start_time = time.monotonic()
+    run = Path(workdir).expanduser()
+    run.mkdir(parents=True, exist_ok=True)
+    training = _Training(config, run)
+    with _Interruption() as interruption, training:
+        return training.loop(interruption, start_time)
+
+
+class _Training:
+    """The parts of a run, wired."""
+
+    def __init__(self, config: Any, run: Path):
+        # TensorFlow takes seconds to import: only when training really starts.
+        from vocalsep_jax.data.pipeline import PatchPipeline
+        from vocalsep_jax.data.tfds_songs import prepare
+
+        self._config, self._run = config, run
+        _check(config)
+        self._writes = jax.process_index() == 0
+        self._parallel = DataParallel(config.parallel)
+        try:
+            self._parallel.check_batch_size(config.batch_size)
+            self._stft = spectral.Stft(config.audio.n_fft, config.audio.hop)
+            self._augmentation = Augmentation(
+                config.data.channels,
+                config.data.voiced_share,
+                config.data.gain_db,
+                config.data.swap_channels,
+                config.data.repair,
+            )
+            model = unet_from_config(config.model, AXIS)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        factor = 2**config.model.depth
+        patch = (self._stft.bins, config.audio.patch_frames)
+        if patch[0] % factor or patch[1] % factor:
+            raise ConfigError(
+                f"patches of {patch[0]} bins (audio.n_fft / 2 + 1) x {patch[1]} frames "
+                f"(audio.patch_frames): both must be multiples of {factor} (2^model.depth)"
+            )
+
+        library = _library(config)
+        stores = prepare(library, config.audio.sample_rate, config.data.cache)
+        self._songs = {
+            split: [[n, int(s)] for n, s in zip(x.names, x.table.samples, strict=True)]
+            for split, x in stores.items()
+        }
+        pipelines = {
+            split: PatchPipeline(
+                store,
+                self._stft,
+                config.audio.patch_frames,
+                config.batch_size,
+                jax.process_index(),
+                jax.process_count(),
+            )
+            for split, store in stores.items()
+        }
+        self._train_data, self._valid_data = pipelines["train"], pipelines["valid"]
+        self._valid_song = stores["valid"].whole(0)
+
+        self.schedule = Schedule(
+            config.patches_per_epoch // config.batch_size,
+            config.epochs,
+            config.log_every_steps,
+            config.valid.every_epochs,
+            config.checkpoint.every_steps,
+        )
+        self._rate = learning_rate_schedule(config.optimizer, self.schedule.last_step)
+        optimizer = make_optimizer(config.optimizer, self.schedule.last_step)
+        loss = LOSSES[config.loss]
+        self._train_step = self._parallel.wrap(make_train_step(model, optimizer, loss), donate=True)
+        self._eval_step = self._parallel.wrap(make_eval_step(model, loss), donate=False)
+        self._predict = jax.jit(model.apply)
+
+        checkpoints = Checkpoints(run)
+        self._checkpoints = checkpoints
+        fresh = self._parallel.replicate(create_state(model, optimizer, config.seed, patch))
+        restored = self._restore(checkpoints, fresh)
+        self._best: float | None = None
+        if restored:
+            self._state, facts = restored
+            self._best = facts["best_loss"]
+        else:
+            self._state = self._start(fresh)
+            if self._writes:
+                runs.write_config(run, config.to_dict(), self._songs)
+        self._step = int(to_host(self._state.step))
+        self._monitor = monitoring.Monitor(
+            run, writes=self._writes, resume_step=self._step, title=f"{config.name}: {run.name}"
+        )
+        self._saved_at = time.monotonic()
+        self._probe = self._loudest_patch()
+        self._baselines = evaluate.baselines(self._valid_song, self._stft) if self._writes else {}
+
+    def __enter__(self) -> _Training:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._checkpoints.close()
+        self._monitor.close()
+
+    # --- starting --------------------------------------------------------------------------------
+
+    def _restore(
+        self, checkpoints: Checkpoints, like: TrainState
+    ) -> tuple[TrainState, dict[str, Any]] | None:
+        """The state to resume from, unless there is none; refuses one of another config."""
+        if not runs.config_path(self._run).is_file() or not checkpoints.has_latest():
+            return None
+        old = runs.read_config(self._run)
+        changed = runs.differences(old["config"], self._config.to_dict())
+        if changed:
+            raise runs.RunError(
+                f"{self._run}: holds a run with another config ({'; '.join(changed)}). Use another "
+                f"--workdir, with --config.init_from={self._run} to start from its weights"
+            )
+        if old["songs"] != self._songs:
+            raise runs.RunError(
+                f"{self._run}: was trained on other songs than {self._config.data.root or 'these'} "
+                f"now holds. Restore them, or use another --workdir, with "
+                f"--config.init_from={self._run} to start from its weights"
+            )
+        restored = checkpoints.restore_latest(like)
+        if restored:
+            log.info("resuming %s at step %d", self._run, int(to_host(restored[0].step)))
+        return restored
+
+    def _start(self, fresh: TrainState) -> TrainState:
+        """The state of step 0."""
+        log.info("%s", monitoring.parameter_table(fresh.params))
+        if not self._config.init_from:
+            log.info("weights: random (seed %d), encoder and decoder", self._config.seed)
+            return fresh
+        like = {"params": fresh.params, "batch_stats": fresh.batch_stats}
+        model, step = restore_model(Path(self._config.init_from), like)
+        log.info("weights: from %s, step %d", self._config.init_from, step)
+        return fresh.replace(**self._parallel.replicate(model))
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    def loop(self, interruption: _Interruption, start_time: float) -> Outcome:
+        """Take steps until the last, or until told to stop."""
+        schedule, last = self.schedule, self.schedule.last_step
+        if self._step >= last:
+            log.info("%s: all %d steps are done", self._run, last)
+            return Outcome(self._step)
+        batches = self._train_data.training(
+            self._config.seed, self._augmentation, self._step, last
+        )
+        progress = monitoring.Progress(self._step, last)
+        clock = _Clock()
+        in_flight: deque[Any] = deque()
+        first = True
+        for batch in clock.waiting(self._placed(batches)):
+            self._state, loss = self._train_step(self._state, batch)
+            self._step += 1
+            in_flight.append(loss)
+            if first or len(in_flight) >= _IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())
+            if first:
+                seconds = clock.interval().seconds
+                log.info("first step, with compilation: %s", monitoring.duration(seconds))
+                first = False
+
+            due = schedule.due(self._step)
+            if due.log:
+                values = self._log(clock)
+                log.info("%s", progress.line(self._step, self._epoch, schedule.epochs, values))
+            if due.validate:
+                self._validate()
+            stop, save_now = self._asked(interruption, start_time, due)
+            if due.checkpoint or stop or save_now:
+                self._checkpoint()
+            if due.validate or due.checkpoint or save_now:
+                clock.interval()  # the next one should not pay for these
+            if stop and self._step < last:
+                return self._stopped(interruption)
+        log.info("%s: all %d steps are done", self._run, last)
+        return Outcome(self._step)
+
+    @property
+    def _epoch(self) -> float:
+        return self._step / self.schedule.steps_per_epoch
+
+    def _placed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """Batches on the devices, each sent while the one before it is in use."""
+        ahead: deque[Batch] = deque()
+        for batch in batches:
+            ahead.append(self._parallel.shard(batch))
+            if len(ahead) > 1:
+                yield ahead.popleft()
+        yield from ahead
+
+    def _asked(
+        self, interruption: _Interruption, start_time: float, due: Due
+    ) -> tuple[bool, bool]:
+        """Whether to stop, and whether a checkpoint is due by time; the same on all processes.
+
+        Several processes have to agree, which takes a collective: they ask only when they log.
+        """
+        if jax.process_count() > 1 and not due.log:
+            return False, False
+        minutes = (time.monotonic() - start_time) / 60
+        limit = self._config.max_minutes
+        stop = bool(interruption.signal) or (limit > 0 and minutes >= limit)
+        since = (time.monotonic() - self._saved_at) / 60
+        save = 0 < self._config.checkpoint.every_minutes <= since
+        return any_process(stop), any_process(save)
+
+    def _stopped(self, interruption: _Interruption) -> Outcome:
+        why = interruption.name or "the wall-clock limit (max_minutes)"
+        log.info(
+            "stopped by %s at step %d, saved; the same command goes on from there", why, self._step
+        )
+        return Outcome(self._step, interruption.signal)
+
+    def _log(self, clock: _Clock) -> dict[str, Any]:
+        """Fetch the totals from the device, record their means, and start new ones."""
+        totals = self._finite_totals()
+        steps = int(totals.steps)
+        interval = clock.interval()
+        values = {name: float(total) / steps for name, total in totals.sums.items()}
+        values |= {
+            "steps": steps,
+            "learning_rate": float(self._rate(self._step - 1)),
+            "patches_per_second": interval.batches * self._config.batch_size / interval.seconds,
+            "data_wait_fraction": interval.waited / interval.seconds,
+        }
+        self._monitor.record("train", self._step, self._epoch, values)
+        self._state = self._state.replace(totals=self._parallel.replicate(Totals.zero()))
+        return values
+
+    def _finite_totals(self) -> Totals:
+        totals = to_host(self._state.totals)
+        if totals.nonfinite_step >= 0:
+            raise TrainingDivergedError(
+                f"the loss or a gradient is not finite at step {int(totals.nonfinite_step)}. Try a "
+                "lower --config.optimizer.learning_rate, --config.optimizer.clip_norm=1, or "
+                "float32; the latest checkpoint is from before that"
+            )
+        return totals
+
+    def _validate(self) -> None:
+        begin = time.monotonic()
+        variables = (self._state.params, self._state.batch_stats)
+        sums = [
+            self._eval_step(variables, self._parallel.shard(batch))
+            for batch in self._valid_data.validation(self._config.valid.patches)
+        ]
+        total = jax.tree.map(lambda *x: float(np.sum(x, dtype=np.float64)), *map(to_host, sums))
+        values: dict[str, Any] = {q: total[q] / total["patches"] for q in QUALITIES}
+        for quality in QUALITIES:
+            values[f"train_{quality}"] = plots.epoch_means(self._monitor.history, quality)[1][-1]
+        if self._writes:
+            values |= self._score_song()
+        values["seconds"] = time.monotonic() - begin
+        self._monitor.record("valid", self._step, self._epoch, values)
+        if self._writes:
+            log.info(
+                "validation at epoch %.2f: loss %.4f  dice %.3f  soft dice %.3f  uSDR %.2f dB "
+                "(mixture %.2f, silence 0, ideal mask %.2f)",
+                self._epoch,
+                *(values[q] for q in QUALITIES),
+                *(values[k] for k in ("sdr", "sdr_mixture", "sdr_ideal")),
+            )
+        if self._best is None or values["loss"] < self._best:
+            self._best = values["loss"]
+            self._checkpoints.save("best", self._state, self._step, self._facts())
+
+    def _score_song(self) -> dict[str, float]:
+        """uSDR of the first validation song, whole; and clips of it to listen to."""
+        song, audio = self._valid_song, self._config.audio
+        estimate = spectral.apply_mask(song.mixture, self._stft, self._song_mask)
+        loudest = _loudest_window(song.vocals, _CLIP_SECONDS * audio.sample_rate)
+        clips = {"mixture": song.mixture, "predicted": estimate, "desired": song.vocals}
+        self._monitor.audio(
+            self._step, {k: x[loudest] for k, x in clips.items()}, audio.sample_rate
+        )
+        scores = {f"sdr_{name}": value for name, value in self._baselines.items()}
+        return {"sdr": metrics.usdr(song.vocals, estimate)} | scores
+
+    def _song_mask(self, magnitude: np.ndarray) -> np.ndarray:
+        variables = self._local_variables()
+        return spectral.predict_mask(
+            magnitude,
+            lambda batch: np.asarray(self._predict(variables, batch)),
+            patch_frames=self._config.audio.patch_frames,
+            batch_size=8,
+            overlap=self._config.valid.song_overlap,
+        )
+
+    def _local_variables(self) -> dict[str, Any]:
+        """The network's variables on this process's first device."""
+        variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
+        return jax.tree.map(lambda x: x.addressable_data(0), variables)
+
+    def _checkpoint(self) -> None:
+        self._finite_totals()
+        self._checkpoints.save("latest", self._state, self._step, self._facts())
+        self._saved_at = time.monotonic()
+        if self._writes:
+            self._monitor.figures(self._step, self._prediction_figure())
+
+    def _facts(self) -> dict[str, Any]:
+        return {"best_loss": self._best}
+
+    def _loudest_patch(self) -> Batch:
+        """The patch of the first validation batch in which the voice is loudest, `[1, F, T]` each."""
+        batch = next(self._valid_data.validation(min(self._config.valid.patches, 64)))
+        best = int(np.argmax(np.sum(np.square(batch.vocals), axis=(1, 2)) * batch.weight))
+        return Batch(*(x[best : best + 1] for x in batch))
+
+    def _prediction_figure(self) -> plots.Figure:
+        patch, audio = self._probe, self._config.audio
+        mask = np.asarray(self._predict(self._local_variables(), patch.mixture))[0]
+        ideal = np.asarray(metrics.ideal_ratio_mask(patch.vocals, patch.accompaniment))[0]
+        return plots.prediction(
+            patch.mixture[0],
+            patch.vocals[0],
+            mask,
+            ideal,
+            sample_rate=audio.sample_rate,
+            hop=audio.hop,
+            title=f"{self._config.name}: a validation patch after {self._step} steps",
+        )
+
+
+def _check(config: Any) -> None:
+    """Raise ConfigError for values that would fail later, or silently do something else."""
+    if config.loss not in LOSSES:
+        raise ConfigError(f"loss must be one of {', '.join(LOSSES)}, not {config.loss!r}")
+    if config.parallel not in MODES:
+        raise ConfigError(f"parallel must be one of {', '.join(MODES)}, not {config.parallel!r}")
+    at_least_one = {
+        "batch_size": config.batch_size,
+        "epochs": config.epochs,
+        "log_every_steps": config.log_every_steps,
+        "valid.every_epochs": config.valid.every_epochs,
+        "valid.patches": config.valid.patches,
+    }
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, got {value}")
+    if config.patches_per_epoch < config.batch_size:
+        raise ConfigError(
+            f"patches_per_epoch {config.patches_per_epoch} is less than one batch "
+            f"({config.batch_size})"
+        )
+    if config.batch_size % jax.process_count():
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be shared by {jax.process_count()} processes"
+        )
+
+
+def _library(config: Any) -> Library:
+    """The songs the config names, with their split said in the log."""
+    if config.data.root:
+        library = find_library(
+            config.data.root,
+            valid_songs=config.data.valid_songs,
+            valid_names=config.data.valid_names,
+            seed=config.seed,
+        )
+    else:
+        log.warning(
+            "NO SONGS GIVEN: training on the built-in generated songs. For real ones: "
+            "--config.data.root=FOLDER (train/<song>/{vocals,accompaniment}.wav, MUSDB18-HQ, ...)"
+        )
+        builtin = config.data.builtin
+        library = builtin_library(
+            train_songs=builtin.train_songs,
+            valid_songs=builtin.valid_songs,
+            test_songs=0,
+            seconds=builtin.seconds,
+            seed=config.seed,
+        )
+    check_trainable(library)
+    log.info(
+        "%s: %d training songs; validation (%s): %s",
+        library.source,
+        len(library.splits["train"]),
+        library.validation_choice,
+        ", ".join(names(library.splits["valid"])),
+    )
+    return library
+
+
+def _loudest_window(x: np.ndarray, length: int) -> slice:
+    """The stretch of `length` samples (or all) of `[S, C]` with most energy, on a coarse grid."""
+    step = max(1, length // 4)
+    starts = range(0, max(1, len(x) - length), step)
+    start = max(starts, key=lambda s: float(np.sum(np.square(x[s : s + length]))))
+    return slice(start, start + length)
+
+
+class _Interval(NamedTuple):
+    """A stretch of training.
+
+    Attributes:
+      seconds: its length.
+      waited: seconds of it spent waiting for data.
+      batches: how many came in it.
+    """
+
+    seconds: float
+    waited: float
+    batches: int
+
+
+class _Clock:
+    """Time spent, and time spent waiting for data, since the last interval."""
+
+    def __init__(self) -> None:
+        self._start()
+
+    def waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+        """The same batches, timing how long each takes to come."""
+        while True:
+            begin = time.monotonic()
+            batch = next(batches, None)
+            self._waited += time.monotonic() - begin
+            if batch is None:
+                return
+            self._batches += 1
+            yield batch
+
+    def interval(self) -> _Interval:
+        """The interval that ends now; starts the next."""
+        seconds = max(time.monotonic() - self._mark, 1e-9)
+        interval = _Interval(seconds, self._waited, self._batches)
+        self._start()
+        return interval
+
+    def _start(self) -> None:
+        self._mark, self._waited, self._batches = time.monotonic(), 0.0, 0
+
+
+class _Interruption:
+    """Turns SIGTERM and Ctrl-C into a request to stop; a second Ctrl-C stops at once.
+
+    Attributes:
+      signal: number of the signal received, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.signal = 0
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """Name of the signal, or an empty string."""
+        return signal.Signals(self.signal).name if self.signal else ""
+
+    def __enter__(self) -> _Interruption:
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._receive)
+        except ValueError:  # not in the main thread, where signals are not ours to handle
+            pass
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+        log.info("%s: stopping after this step", self.name)
