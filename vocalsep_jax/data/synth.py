@@ -28,7 +28,7 @@ VERSION = 1
 """Part of every built-in song's fingerprint; raise it whenever the sound changes."""
 
 _RATE = 44_100
-_FILTER_STFT = Stft(1024, 256)
+_FILTER_STFT = Stft(1024, 512)
 
 # Formant frequencies and bandwidths in Hz of sung vowels, after the averages of Peterson & Barney
 # (1952) for F1-F3; F4 and F5 are those of an adult male vocal tract, scaled with the singer.

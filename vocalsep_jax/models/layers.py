@@ -124,7 +124,7 @@ class Conv4x4(nn.Module):
         kernel = self.param("kernel", nn.initializers.normal(0.02), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype)
+        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
 
 
 def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) -> nn.BatchNorm:

@@ -1,0 +1,61 @@
+"""Shared fixtures. Eight simulated CPU devices, and JAX as strict as it gets."""
+
+import os
+
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import soundfile
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_SONGS = ROOT.parent / "shared" / "music" / "everything-is-remixed"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def real_songs():
+    if not REAL_SONGS.is_dir():
+        pytest.skip("the folder of real songs is not here")
+    return REAL_SONGS
+
+
+def write_song(folder, stems, rate=8000, suffix="wav"):
+    """A song folder of `stems` (name -> [S, C])."""
+    folder.mkdir(parents=True)
+    for name, samples in stems.items():
+        soundfile.write(folder / f"{name}.{suffix}", samples, rate)
+    return folder
+
+
+def tone(frequency, seconds, rate=8000, channels=2, level=0.3):
+    """A sine, float32 [S, C]."""
+    t = np.arange(round(seconds * rate)) / rate
+    wave = level * np.sin(2 * np.pi * frequency * t)
+    return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
+
+
+@pytest.fixture
+def song_root(tmp_path):
+    """Three training songs and a test song of tones, 8 kHz stereo."""
+    root = tmp_path / "songs"
+    for n, (split, name) in enumerate(
+        [("train", "A - One"), ("train", "B - Two"), ("train", "C - Three"), ("test", "D - Four")]
+    ):
+        stems = {"vocals": tone(440 + 50 * n, 2 + n), "accompaniment": tone(100 + 10 * n, 2 + n)}
+        write_song(root / split / name, stems)
+    return root

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from vocalsep_jax import losses
+from vocalsep_jax.models.unet import UNet
+from vocalsep_jax.parallel import DataParallel, to_host
+from vocalsep_jax.train_step import AXIS, Batch, create_state, make_eval_step, make_train_step
+
+MODEL = UNet(width=4, depth=5, axis_name=AXIS)
+
+
+def random_batch(rng, size=4, side=32):
+    vocals = rng.random((size, side, side)).astype(np.float32) ** 4
+    accompaniment = rng.random((size, side, side)).astype(np.float32) ** 4
+    return Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32))
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return DataParallel("pmap", jax.devices()[:1])
+
+
+def test_overfitting_one_batch_drives_the_loss_to_near_zero(rng, one_device):
+    optimizer = optax.adamw(3e-3)
+    batch = one_device.shard(random_batch(rng, size=2))
+    state = one_device.replicate(create_state(UNet(8, 5, axis_name=AXIS), optimizer, 0, (32, 32)))
+    step = one_device.wrap(
+        make_train_step(UNet(8, 5, axis_name=AXIS), optimizer, losses.mse), donate=True
+    )
+    values = []
+    for _ in range(600):
+        state, loss = step(state, batch)
+        values.append(float(loss))
+    assert values[-1] < 0.01 * values[0]
+
+
+def test_a_step_is_adamw_on_the_mean_loss(rng, one_device):
+    batch = random_batch(rng)
+    optimizer = optax.adamw(1e-2, weight_decay=0.1)
+    state = create_state(MODEL, optimizer, 0, (32, 32))
+
+    def objective(params):
+        plain = UNet(width=4, depth=5)
+        mask, _ = plain.apply(
+            {"params": params, "batch_stats": state.batch_stats},
+            batch.mixture,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        return jnp.mean((mask * batch.mixture - batch.vocals) ** 2)
+
+    value, grads = jax.value_and_grad(objective)(state.params)
+    step = one_device.wrap(make_train_step(MODEL, optimizer, losses.mse), donate=False)
+    after, loss = step(one_device.replicate(state), one_device.shard(batch))
+    assert float(loss) == pytest.approx(float(value), rel=1e-5)
+    # First step of AdamW (Loshchilov & Hutter): sign-like update plus decoupled decay.
+    p, g = np.asarray(state.params["up1"]["kernel"]), np.asarray(grads["up1"]["kernel"])
+    expected = p - 1e-2 * (g / (np.abs(g) + 1e-8) + 0.1 * p)
+    assert np.median(np.abs(np.asarray(after.params["up1"]["kernel"]) - expected)) < 1e-5
+    assert int(after.step) == 1
+    assert float(after.totals.sums["grad_norm"]) == pytest.approx(
+        float(optax.global_norm(grads)), rel=1e-4
+    )
+
+
+def test_the_first_step_that_is_not_finite_is_remembered(rng, one_device):
+    optimizer = optax.adamw(1e-3)
+    good, bad = random_batch(rng), random_batch(rng)
+    bad.vocals[0, 0, 0] = np.nan
+    state = one_device.replicate(create_state(MODEL, optimizer, 0, (32, 32)))
+    step = one_device.wrap(make_train_step(MODEL, optimizer, losses.mse), donate=True)
+    for batch, expected in ((good, -1), (bad, 2), (good, 2)):
+        state, _ = step(state, one_device.shard(batch))
+        assert int(to_host(state.totals.nonfinite_step)) == expected
+
+
+def test_evaluation_counts_each_patch_once_and_padding_never(rng, one_device):
+    variables = MODEL.init(jax.random.key(0), jnp.zeros((1, 32, 32)))
+    pair = one_device.replicate((variables["params"], variables["batch_stats"]))
+    step = one_device.wrap(make_eval_step(MODEL, losses.mse), donate=False)
+    full = random_batch(rng, size=4)
+    whole = step(pair, one_device.shard(full))
+    padded = full._replace(weight=np.array([1, 1, 1, 0], np.float32))
+    part = step(pair, one_device.shard(padded))
+    mask = MODEL.apply(variables, full.mixture)
+    each = np.asarray(losses.mse(mask * full.mixture, full.vocals))
+    assert float(whole["patches"]) == 4
+    assert float(part["patches"]) == 3
+    assert float(whole["loss"]) == pytest.approx(each.sum(), rel=1e-5)
+    assert float(part["loss"]) == pytest.approx(each[:3].sum(), rel=1e-5)
