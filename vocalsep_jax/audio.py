@@ -12,6 +12,8 @@ import numpy as np
 import soundfile
 import soxr
 
+from vocalsep_jax import files
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """Suffixes of the files this module reads."""
 
@@ -52,15 +54,11 @@ def write_wav(
       AudioError: if the file cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(partial, samples, rate, subtype=subtype, format="WAV")
-        os.replace(partial, path)
-    except (soundfile.LibsndfileError, OSError) as error:
+        with files.replacing(path) as partial:
+            soundfile.write(partial, samples, rate, subtype=subtype, format="WAV")
+    except (soundfile.LibsndfileError, OSError, ValueError) as error:
         raise AudioError(f"{path}: cannot be written ({_reason(error)})") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def quantise(samples: np.ndarray) -> np.ndarray:

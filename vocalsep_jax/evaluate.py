@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vocalsep_jax import runs, spectral
+from vocalsep_jax import files, runs, spectral
 from vocalsep_jax.data import songs as song_files
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("error: %s", error)
         return 2
     if options.json:
-        runs.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
+        files.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vocalsep_jax import plots, runs
+from vocalsep_jax import files, plots
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it warns of old processors at every op
@@ -37,7 +37,7 @@ class Monitor:
         if not writes:
             return
         lines = "".join(json.dumps(h) + "\n" for h in self.history)
-        runs.write_text(_history_path(run), lines)
+        files.write_text(_history_path(run), lines)
         self._file = _history_path(run).open("a", encoding="utf-8")
         self._board = metric_writers.AsyncMultiWriter(
             [metric_writers.SummaryWriter(str(run / "tensorboard"))]

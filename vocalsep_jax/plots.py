@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 
-matplotlib.use("Agg")
 from matplotlib.figure import Figure
+
+from vocalsep_jax import files
 
 _DYNAMIC_RANGE_DB = 80.0
 _TRAIN, _VALID = "#1f6fb4", "#d1541d"
@@ -122,13 +121,8 @@ def prediction(
 
 def save(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with files.replacing(path) as partial:
         figure.savefig(partial, format="png", dpi=110)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def to_image(figure: Figure) -> np.ndarray:

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vocalsep_jax import files
+
 FORMAT = 1
 
 MAY_CHANGE = (
@@ -28,6 +30,7 @@ MAY_CHANGE = (
 )
 """Fields that do not change what a run computes; all others must be the same to resume it."""
 
+_ABSENT = object()
 _PACKAGES = ("vocalsep_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -85,7 +88,7 @@ def read_config(run: Path) -> dict[str, Any]:
 def write_config(run: Path, config: Mapping[str, Any], songs: Mapping[str, Any]) -> None:
     """Write `config.json`; `songs` says what the run is trained and validated on."""
     content = {"format": FORMAT, "config": config, "songs": songs, "versions": _versions()}
-    write_text(config_path(run), json.dumps(content, indent=2) + "\n")
+    files.write_text(config_path(run), json.dumps(content, indent=2) + "\n")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -94,18 +97,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return [
         f"{name}: {_show(flat_old, name)} -> {_show(flat_new, name)}"
         for name in sorted(flat_old.keys() | flat_new.keys())
-        if name not in MAY_CHANGE and flat_old.get(name) != flat_new.get(name)
+        if name not in MAY_CHANGE and flat_old.get(name, _ABSENT) != flat_new.get(name, _ABSENT)
     ]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

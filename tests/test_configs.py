@@ -1,0 +1,61 @@
+import importlib
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytest.importorskip("ml_collections", reason="needs the train extra")
+
+NAMES = sorted(p.stem for p in (ROOT / "configs").glob("*.py") if p.stem != "__init__")
+
+
+def get(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def structure(tree):
+    return {k: structure(v) if isinstance(v, dict) else type(v) for k, v in tree.items()}
+
+
+def test_base_is_the_reference_recipe_number_for_number():
+    config = get("base")
+    assert config.audio.to_dict() == {
+        "sample_rate": 44_100,
+        "n_fft": 510,
+        "hop": 172,
+        "patch_frames": 256,
+    }
+    assert config.model.to_dict() == {
+        "width": 64,
+        "depth": 7,
+        "dtype": "float32",
+        "input_transform": "raw",
+    }
+    assert config.optimizer.to_dict() == {
+        "learning_rate": 1e-5,
+        "weight_decay": 1e-6,
+        "schedule": "constant",
+        "warmup_steps": 0,
+        "clip_norm": 0.0,
+    }
+    assert (config.batch_size, config.epochs, config.patches_per_epoch) == (8, 100, 13_000)
+    assert config.patches_per_epoch // config.batch_size == 1625
+    assert config.loss == "mse"
+    data = config.data
+    assert data.channels == "mono"
+    assert (data.voiced_share, data.gain_db, data.swap_channels, data.repair) == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_changes_fields_of_base_and_adds_none(name):
+    config = get(name)
+    assert config.name == name
+    assert structure(config.to_dict()) == structure(get("base").to_dict())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_config_says_how_to_run_it_and_what_to_expect(name):
+    text = importlib.import_module(f"configs.{name}").__doc__
+    for heading in ("Command:", "Duration:", "Expect:"):
+        assert heading in text
+    assert f"configs/{name}.py" in text

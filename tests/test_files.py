@@ -1,0 +1,23 @@
+import pytest
+
+from vocalsep_jax import files
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "a"
+    files.write_text(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        files.write_text(path, "new \ud800")
+    assert path.read_text() == "old"
+    assert [p.name for p in path.parent.iterdir()] == ["a"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    def write():
+        with files.replacing(tmp_path / "a") as partial:
+            partial.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,53 @@
+import json
+
+import pytest
+
+from vocalsep_jax import runs
+from vocalsep_jax.runs import RunError
+
+CONFIG = {"name": "x", "batch_size": 8, "data": {"root": "a", "repair": 0.5, "valid_names": ("q",)}}
+
+
+def test_a_config_is_written_with_its_format_and_versions(tmp_path):
+    runs.write_config(tmp_path, CONFIG, {"train": [], "valid": [["B", 5]]})
+    content = runs.read_config(tmp_path)
+    assert content["format"] == runs.FORMAT
+    assert content["songs"]["valid"] == [["B", 5]]
+    assert content["versions"]["jax"].count(".") == 2
+    assert runs.differences(content["config"], CONFIG) == []
+
+
+def test_differences_name_fields_and_leave_out_what_may_change():
+    new = {"name": "y", "batch_size": 16, "data": {"root": "b", "repair": 0.5, "extra": None}}
+    assert runs.differences(CONFIG, new) == [
+        "batch_size: 8 -> 16",
+        "data.extra: (absent) -> null",
+        'data.valid_names: ["q"] -> (absent)',
+    ]
+
+
+def test_a_run_is_found_from_its_checkpoints(tmp_path):
+    runs.write_config(tmp_path, CONFIG, {})
+    inner = tmp_path / "checkpoints" / "best" / "12"
+    inner.mkdir(parents=True)
+    assert runs.find_run(inner) == runs.find_run(tmp_path) == tmp_path
+    with pytest.raises(RunError, match="no such checkpoint"):
+        runs.find_run(tmp_path / "missing")
+    other = tmp_path.parent / "elsewhere"
+    other.mkdir(exist_ok=True)
+    with pytest.raises(RunError, match="not a run or checkpoint"):
+        runs.find_run(other)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "damaged"),
+        ("[]", "not the config of a run"),
+        (json.dumps({"config": {}, "format": 99}), "written by a newer version"),
+    ],
+)
+def test_unusable_configs(tmp_path, text, message):
+    runs.config_path(tmp_path).write_text(text)
+    with pytest.raises(RunError, match=message):
+        runs.read_config(tmp_path)

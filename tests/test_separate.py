@@ -1,0 +1,197 @@
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import optax
+import pytest
+import soundfile
+
+from tests.conftest import ROOT, tone, write_song
+from vocalsep_jax import audio, evaluate, runs, separate
+from vocalsep_jax.checkpoints import Checkpoints
+from vocalsep_jax.models.unet import UNet
+from vocalsep_jax.separate import Separator
+from vocalsep_jax.train_step import create_state
+
+CONFIG = {
+    "name": "tiny",
+    "audio": {"sample_rate": 8000, "n_fft": 62, "hop": 21, "patch_frames": 32},
+    "model": {"width": 2, "depth": 5, "dtype": "float32", "input_transform": "raw"},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with a tiny network of random weights."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    folder.mkdir()
+    runs.write_config(folder, CONFIG, {})
+    state = create_state(UNet(width=2, depth=5), optax.adamw(1e-3), 0, (32, 32))
+    noisy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), state.params)
+    checkpoints = Checkpoints(folder)
+    checkpoints.save("latest", state.replace(params=noisy), 3, {})
+    checkpoints.close()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def separator(run):
+    return Separator(run)
+
+
+@pytest.mark.parametrize("rate", [8000, 11_025, 48_000])
+@pytest.mark.parametrize(("samples", "channels"), [(1, 1), (2, 2), (61, 1), (700, 3), (9001, 2), (100, 8)])
+def test_shape_stays_and_the_stems_sum_to_the_input(separator, rng, rate, samples, channels):
+    x = rng.uniform(-1, 1, (samples, channels)).astype(np.float32)
+    stems = separator.separate(x, rate)
+    assert tuple(stems) == separate.STEMS
+    assert all(s.shape == x.shape and s.dtype == np.float32 for s in stems.values())
+    assert all(np.isfinite(s).all() for s in stems.values())
+    np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], x, atol=1e-6)
+
+
+def test_a_mono_vector_stays_one(separator):
+    x = tone(440, 0.3)[:, 0]
+    stems = separator.separate(x, 8000)
+    assert stems["vocals"].shape == x.shape
+    np.testing.assert_array_equal(stems["vocals"], separator.separate(x[:, None], 8000)["vocals"][:, 0])
+
+
+def test_channels_are_separated_on_their_own(separator):
+    left, right = tone(440, 0.5, channels=1), tone(1000, 0.5, channels=1)
+    both = separator.separate(np.concatenate([left, right], axis=1), 8000)["vocals"]
+    for n, x in enumerate((left, right)):
+        alone = separator.separate(x, 8000)["vocals"][:, 0]
+        np.testing.assert_allclose(both[:, n], alone, atol=1e-6)
+
+
+def test_the_result_does_not_depend_on_the_batch_size(run, separator):
+    x = tone(440, 1.0)
+    other = Separator(run, batch_size=3).separate(x, 8000)["vocals"]
+    np.testing.assert_allclose(separator.separate(x, 8000)["vocals"], other, atol=1e-6)
+
+
+def test_the_mask_is_the_network_s(run, separator):
+    """One patch, no overlap to average: what is written is network x mixture."""
+    from vocalsep_jax.checkpoints import restore_model
+    from vocalsep_jax.spectral import Stft
+
+    stft = Stft(62, 21)
+    x = tone(700, 0.05)
+    spectrum = stft.analyse(x)
+    frames = spectrum.shape[-1]
+    assert frames <= 32
+    model = UNet(width=2, depth=5)
+    patch = np.zeros((2, 32, 32), np.float32)
+    patch[:, :, :frames] = np.abs(spectrum)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
+    variables, _ = restore_model(run, shapes)
+    mask = np.asarray(model.apply(variables, patch))[:, :, :frames]
+    assert mask.std() > 0.01
+    expected = stft.synthesise(spectrum * mask, len(x))
+    np.testing.assert_allclose(separator.separate(x, 8000)["vocals"], expected, atol=1e-6)
+
+
+def test_silence_gives_silence(separator):
+    stems = separator.separate(np.zeros((5000, 2), np.float32), 8000)
+    assert not stems["vocals"].any()
+    assert not stems["no_vocals"].any()
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.zeros((0, 2)), "not empty"),
+        (np.zeros((2, 2, 2)), r"\[S\] or \[S, C\]"),
+        (np.array([0.0, np.nan]), "NaN or infinity"),
+    ],
+)
+def test_waveforms_that_are_none(separator, x, message):
+    with pytest.raises(ValueError, match=message):
+        separator.separate(x, 8000)
+
+
+@pytest.mark.parametrize("options", [{"overlap": 1.0}, {"batch_size": 0}, {"device": "abacus"}])
+def test_impossible_options(run, options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        Separator(run, **options)
+
+
+class TestCommand:
+    """`python -m vocalsep_jax.separate`."""
+
+    def test_sixteen_bit_stems_sum_to_the_input_exactly(self, run, tmp_path, capsys):
+        song = tmp_path / "My Song.wav"
+        soundfile.write(song, tone(440, 1.0, 16_000), 16_000)
+        out = tmp_path / "out"
+        assert separate.main([str(song), "--checkpoint", str(run), "-o", str(out)]) == 0
+        paths = [out / "tiny" / "My Song" / f"{s}.wav" for s in separate.STEMS]
+        assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
+        stems = [soundfile.read(p, dtype="int16") for p in paths]
+        original, _ = soundfile.read(song, dtype="int16")
+        assert all(rate == 16_000 for _, rate in stems)
+        np.testing.assert_array_equal(stems[0][0] + stems[1][0], original)
+        assert np.abs(stems[0][0]).max() > 100
+        assert soundfile.info(paths[0]).subtype == "PCM_16"
+
+    def test_float_stems(self, run, tmp_path):
+        write_song(tmp_path / "x", {"a": tone(440, 0.5, level=1.0)})
+        arguments = ["--checkpoint", str(run), "-o", str(tmp_path), "--float32"]
+        assert separate.main([str(tmp_path / "x" / "a.wav"), *arguments]) == 0
+        stems = [audio.read(tmp_path / "tiny" / "a" / f"{s}.wav")[0] for s in separate.STEMS]
+        expected, _ = audio.read(tmp_path / "x" / "a.wav")
+        np.testing.assert_allclose(stems[0] + stems[1], expected, atol=1e-7)
+
+    def test_one_bad_file_does_not_stop_the_others(self, run, tmp_path, caplog):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
+        write_song(tmp_path / "other", {"a": tone(440, 0.2)})
+        (tmp_path / "in" / "bad.wav").write_text("text")
+        names = ["in/a.wav", "in/bad.wav", "missing.wav", "other/a.wav", "in/b.wav"]
+        songs = [str(tmp_path / n) for n in names]
+        assert separate.main([*songs, "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
+        assert sorted(p.name for p in (tmp_path / "out" / "tiny").iterdir()) == ["a", "b"]
+        for message in ("bad.wav: not readable", "missing.wav: no such file", "would overwrite", "3 of 5"):
+            assert message in caplog.text
+
+    def test_no_checkpoint_is_an_error_of_usage(self, tmp_path, caplog):
+        assert separate.main(["a.wav", "--checkpoint", str(tmp_path / "none")]) == 2
+        assert "no such checkpoint" in caplog.text
+        with pytest.raises(SystemExit) as stop:
+            separate.main(["a.wav"])
+        assert stop.value.code == 2
+
+    def test_help_does_not_wait_for_jax(self):
+        code = (
+            "import sys\nfrom vocalsep_jax import separate\n"
+            "try: separate.main(['--help'])\nexcept SystemExit: pass\n"
+            "sys.exit('jax' in sys.modules)"
+        )
+        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+class TestEvaluate:
+    """`python -m vocalsep_jax.evaluate`."""
+
+    def test_scores_of_the_test_songs(self, run, separator, song_root, tmp_path, capsys):
+        scores_file = tmp_path / "scores.json"
+        arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(scores_file)]
+        assert evaluate.main(arguments) == 0
+        (scores,) = json.loads(scores_file.read_text()).values()
+        assert scores["silence"] == 0
+        assert scores["mixture"] == pytest.approx(0, abs=0.01)  # two tones of one level
+        assert scores["ideal"] > 6
+        vocals, accompaniment = tone(590, 5), tone(130, 5)
+        estimate = separator.separate(vocals + accompaniment, 8000)["vocals"]
+        from vocalsep_jax.metrics import usdr
+
+        assert scores["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
+        assert "D - Four" in capsys.readouterr().out
+
+    def test_errors_are_one_line(self, run, song_root, tmp_path, caplog):
+        arguments = ["--checkpoint", str(run), "--data"]
+        assert evaluate.main([*arguments, str(tmp_path / "none")]) == 2
+        assert evaluate.main([*arguments, str(song_root / "train")]) == 2
+        assert "no such folder" in caplog.text
+        assert "no songs in the test split" in caplog.text

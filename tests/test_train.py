@@ -1,0 +1,331 @@
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from tests.conftest import ROOT, tone
+from vocalsep_jax import runs
+
+train = pytest.importorskip("vocalsep_jax.train", reason="needs the train extra")
+smoke = pytest.importorskip("configs.smoke", reason="needs the train extra")
+
+from vocalsep_jax.checkpoints import Checkpoints, restore_model  # noqa: E402
+from vocalsep_jax.data.songs import SongError  # noqa: E402
+from vocalsep_jax.monitoring import read_history  # noqa: E402
+from vocalsep_jax.runs import RunError  # noqa: E402
+from vocalsep_jax.train import ConfigError, Schedule, TrainingDivergedError, train_and_evaluate  # noqa: E402
+
+TIMING = {"patches_per_second", "data_wait_fraction", "seconds"}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+def config(cache, **changes):
+    result = smoke.get_config()
+    result.data.cache = cache
+    result.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
+    return result
+
+
+def history(run):
+    """The history without what depends on the clock."""
+    return [{k: v for k, v in line.items() if k not in TIMING} for line in read_history(run)]
+
+
+def raw_state(run):
+    """Everything in the latest checkpoint, as arrays."""
+    import orbax.checkpoint as ocp
+
+    (folder,) = (runs.checkpoint_folder(run) / "latest").glob("[0-9]*")
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        trees = [reader.restore(folder / item) for item in ("model", "training")]
+    return [np.asarray(x) for x in jax.tree.leaves(trees)]
+
+
+@pytest.fixture(scope="module")
+def finished(cache, tmp_path_factory):
+    """A finished smoke run."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    assert train_and_evaluate(config(cache), run).step == 8
+    return run
+
+
+def test_a_run_leaves_what_is_promised(finished):
+    assert {p.name for p in finished.iterdir()} == {
+        "config.json",
+        "history.jsonl",
+        "checkpoints",
+        "figures",
+        "tensorboard",
+    }
+    assert {p.name for p in (finished / "figures").iterdir()} == {"curves.png", "prediction.png"}
+    assert all(p.stat().st_size > 10_000 for p in (finished / "figures").iterdir())
+    assert list((finished / "tensorboard").glob("events*"))
+    content = runs.read_config(finished)
+    assert content["songs"]["valid"] == [["Built-in - valid 01", 32_000]]
+    lines = read_history(finished)
+    assert [(x["kind"], x["step"]) for x in lines] == [
+        ("train", 2), ("train", 4), ("valid", 4), ("train", 6), ("train", 8), ("valid", 8),
+    ]  # fmt: skip
+    for line in lines:
+        assert {"step", "epoch", "loss", "dice", "soft_dice"} <= line.keys()
+    expected = {"learning_rate", "patches_per_second", "data_wait_fraction", "grad_norm", "update_norm"}
+    assert expected <= lines[0].keys()
+    assert {"sdr", "sdr_mixture", "sdr_silence", "sdr_ideal", "train_loss"} <= lines[2].keys()
+    assert lines[2]["sdr_silence"] == 0
+    assert lines[2]["sdr_ideal"] > lines[2]["sdr_mixture"]
+    mean = np.mean([lines[3]["loss"], lines[4]["loss"]])
+    assert lines[5]["train_loss"] == pytest.approx(mean, rel=1e-6)
+
+
+def test_validation_loss_is_the_mean_over_the_patches_of_the_saved_model(finished, cache):
+    """12 patches in batches of 8: the short last batch neither dropped nor counted twice."""
+    from vocalsep_jax.data.pipeline import PatchPipeline
+    from vocalsep_jax.data.synth import builtin_library
+    from vocalsep_jax.data.tfds_songs import prepare
+    from vocalsep_jax.models.unet import unet_from_config
+    from vocalsep_jax.spectral import Stft
+
+    settings = config(cache)
+    library = builtin_library(train_songs=2, valid_songs=1, test_songs=0, seconds=4.0, seed=0)
+    store = prepare(library, 8000, cache)["valid"]
+    patches = list(PatchPipeline(store, Stft(62, 21), 32, 1).validation(12))
+    model = unet_from_config(settings.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), patches[0].mixture)
+    best, step = restore_model(finished, shapes)
+    losses = [
+        float(np.mean((np.asarray(model.apply(best, p.mixture)) * p.mixture - p.vocals) ** 2))
+        for p in patches
+    ]
+    assert len(losses) == 12
+    line = next(x for x in read_history(finished) if x["kind"] == "valid" and x["step"] == step)
+    assert line["loss"] == pytest.approx(np.mean(losses), rel=1e-4)
+    others = [x["loss"] for x in read_history(finished) if x["kind"] == "valid"]
+    assert line["loss"] == min(others)
+
+
+def test_stopping_and_resuming_changes_nothing(finished, cache, tmp_path):
+    run = tmp_path / "stopped"
+    for step in (1, 2, 3):  # each call stops after one step, in the middle of a logging interval or not
+        assert train_and_evaluate(config(cache, max_minutes=1e-9), run).step == step
+    assert train_and_evaluate(config(cache), run).step == 8
+    assert history(run) == history(finished)
+    for a, b in zip(raw_state(run), raw_state(finished), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert train_and_evaluate(config(cache), run).step == 8  # finished: nothing more to do
+    assert history(run) == history(finished)
+
+
+def test_shard_map_does_what_pmap_does(finished, cache, tmp_path):
+    train_and_evaluate(config(cache, parallel="shard_map"), tmp_path)
+    for a, b in zip(history(tmp_path), history(finished), strict=True):
+        for name in ("loss", "soft_dice", "sdr"):
+            assert a.get(name) == pytest.approx(b.get(name), rel=1e-3), name
+
+
+def test_a_changed_config_is_refused_and_shown(finished, cache):
+    before = (finished / "history.jsonl").read_text()
+    changed = config(cache, optimizer__learning_rate=0.5, data__repair=0.0)
+    with pytest.raises(RunError) as error:
+        train_and_evaluate(changed, finished)
+    assert "data.repair: 0.5 -> 0.0; optimizer.learning_rate: 0.001 -> 0.5" in str(error.value)
+    assert f"--config.init_from={finished}" in str(error.value)
+    assert (finished / "history.jsonl").read_text() == before
+
+
+def test_changed_songs_are_refused(song_root, tmp_path, cache):
+    import soundfile
+
+    settings = config(cache, data__root=str(song_root), max_minutes=1e-9)
+    train_and_evaluate(settings, tmp_path / "run")
+    for name in ("vocals", "accompaniment"):
+        soundfile.write(song_root / "train" / "B - Two" / f"{name}.wav", tone(700, 1), 8000)
+    with pytest.raises(RunError, match="trained on other songs"):
+        train_and_evaluate(settings, tmp_path / "run")
+
+
+def test_a_warm_start_takes_weights_and_statistics_only(finished, cache, tmp_path, caplog):
+    caplog.set_level("INFO")
+    settings = config(cache, init_from=str(finished), max_minutes=1e-9)
+    settings.optimizer.learning_rate = 0.0
+    settings.optimizer.weight_decay = 0.0
+    train_and_evaluate(settings, tmp_path)
+    assert f"weights: from {finished}, step" in caplog.text
+    model = train.unet_from_config(settings.model)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32), np.float32))
+    source, _ = restore_model(finished, shapes)
+    target, step = restore_model(tmp_path, shapes)
+    assert step == 1
+    for a, b in zip(*map(jax.tree.leaves, (source["params"], target["params"])), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_warm_start_from_another_network_is_refused(finished, cache, tmp_path):
+    with pytest.raises(RunError, match="cannot be restored"):
+        train_and_evaluate(config(cache, init_from=str(finished), model__width=3), tmp_path)
+
+
+def test_training_that_diverges_stops_and_names_the_step(cache, tmp_path):
+    settings = config(cache, optimizer__learning_rate=1e30)
+    with pytest.raises(TrainingDivergedError, match=r"not finite at step [23]\b.*learning_rate"):
+        train_and_evaluate(settings, tmp_path)
+    assert not Checkpoints(tmp_path).has_latest()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("loss", "l3", "loss must be one of mse, l1"),
+        ("parallel", "xmap", "parallel must be one of pmap"),
+        ("batch_size", 12, "cannot be split over 8 devices"),
+        ("batch_size", 0, "batch_size must be at least 1"),
+        ("patches_per_epoch", 4, "less than one batch"),
+        ("audio.patch_frames", 40, "multiples of 32"),
+        ("audio.n_fft", 60, "multiples of 32"),
+        ("audio.hop", 60, "hop must be between"),
+        ("data.channels", "both", "data.channels"),
+        ("optimizer.schedule", "step", "optimizer.schedule"),
+        ("model.dtype", "float16", "model.dtype"),
+    ],
+)
+def test_impossible_configs_name_the_field(cache, tmp_path, field, value, message):
+    with pytest.raises(ConfigError, match=message):
+        train_and_evaluate(config(cache, **{field: value}), tmp_path)
+
+
+def test_missing_songs(cache, tmp_path):
+    with pytest.raises(SongError, match="no such folder"):
+        train_and_evaluate(config(cache, data__root=str(tmp_path / "none")), tmp_path / "run")
+
+
+def test_built_in_songs_are_announced_loudly(cache, tmp_path, caplog):
+    train_and_evaluate(config(cache, max_minutes=1e-9), tmp_path)
+    (line,) = [r for r in caplog.records if "NO SONGS GIVEN" in r.message]
+    assert line.levelname == "WARNING"
+    assert "--config.data.root" in line.message
+
+
+def test_what_is_due_when():
+    schedule = Schedule(steps_per_epoch=10, epochs=5, log_every=4, validate_every=2, checkpoint_every=15)
+    due = {step: schedule.due(step) for step in range(1, 51)}
+    assert [s for s, d in due.items() if d.log] == [
+        4, 8, 10, 12, 16, 20, 24, 28, 30, 32, 36, 40, 44, 48, 50,
+    ]  # fmt: skip
+    assert [s for s, d in due.items() if d.validate] == [20, 40, 50]
+    assert [s for s, d in due.items() if d.checkpoint] == [15, 20, 30, 40, 45, 50]
+
+
+def test_learning_rate_schedules(cache):
+    settings = config(cache).optimizer
+    settings.learning_rate = 0.1
+    assert float(train.learning_rate_schedule(settings, 100)(99)) == pytest.approx(0.1)
+    settings.warmup_steps = 10
+    settings.schedule = "cosine"
+    rate = train.learning_rate_schedule(settings, 110)
+    assert float(rate(0)) == 0
+    assert float(rate(5)) == pytest.approx(0.05)
+    assert float(rate(10)) == pytest.approx(0.1)
+    assert float(rate(60)) == pytest.approx(0.05)
+    assert float(rate(110)) == pytest.approx(0, abs=1e-9)
+
+
+class TestCommand:
+    """`python -m vocalsep_jax.main`, in processes of its own."""
+
+    def start(self, cache, workdir, *flags, devices=1):
+        environment = os.environ | {
+            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "PYTHONUNBUFFERED": "1",
+        }
+        command = [sys.executable, "-m", "vocalsep_jax.main", "--config", "configs/smoke.py"]
+        command += [f"--config.data.cache={cache}", *flags]
+        command += ["--workdir", str(workdir)] if workdir else []
+        return subprocess.Popen(
+            command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def finish(self, process, code=0):
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == code, errors[-3000:]
+        assert "Traceback" not in errors
+        return errors
+
+    # Long enough to be stopped in the middle; checkpoints often.
+    LONG = ("--config.patches_per_epoch=4000", "--config.epochs=4", "--config.checkpoint.every_steps=50")
+
+    def wait_for_checkpoint(self, workdir, process):
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and process.poll() is None:
+            if any(p.name.isdigit() for p in (workdir / "checkpoints" / "latest").glob("*")):
+                return
+            time.sleep(0.05)
+        pytest.fail("no checkpoint came")
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+    def test_a_stopped_run_goes_on(self, cache, tmp_path, number):
+        process = self.start(cache, tmp_path, *self.LONG)
+        self.wait_for_checkpoint(tmp_path, process)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=100)
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+        else:
+            assert process.returncode == 128 + number
+            stopped = int(re.search(r"stopped by \w+ at step (\d+), saved", errors).group(1))
+            assert (tmp_path / "checkpoints" / "latest" / str(stopped)).is_dir()
+        assert "Traceback" not in errors
+
+        process = self.start(cache, tmp_path, *self.LONG, "--config.max_minutes=0.02")
+        errors = self.finish(process)
+        resumed = int(re.search(r"resuming .* at step (\d+)", errors).group(1))
+        assert resumed >= 50
+        lines = read_history(tmp_path)
+        steps = [x["step"] for x in lines if x["kind"] == "train"]
+        assert steps == sorted(set(steps))
+        assert steps[-1] > resumed
+        # An interval under way is in the checkpoint: no step is left out or counted twice.
+        assert sum(x["steps"] for x in lines if x["kind"] == "train") == steps[-1]
+
+    def test_errors_are_one_line_and_exit_code_1(self, cache, tmp_path):
+        process = self.start(cache, tmp_path / "run", "--config.data.root=/no/such/folder")
+        errors = self.finish(process, code=1)
+        assert errors.splitlines()[-1].endswith(
+            "error: /no/such/folder: no such folder; give the folder that holds the songs"
+        )
+
+    def test_two_processes_train_as_one(self, cache, tmp_path):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        pair = [
+            self.start(
+                cache,
+                tmp_path / "two",
+                "--multihost",
+                f"--coordinator=localhost:{port}",
+                "--processes=2",
+                f"--process_id={n}",
+                devices=2,
+            )
+            for n in (0, 1)
+        ]
+        for process in pair:
+            self.finish(process)
+        self.finish(self.start(cache, tmp_path / "one", devices=4))
+        two, one = history(tmp_path / "two"), history(tmp_path / "one")
+        assert [(x["kind"], x["step"]) for x in two] == [(x["kind"], x["step"]) for x in one]
+        for a, b in zip(two, one, strict=True):
+            for name in ("loss", "soft_dice", "grad_norm", "sdr"):
+                assert a.get(name) == pytest.approx(b.get(name), rel=1e-3), name
+        assert json.loads((tmp_path / "two" / "config.json").read_text())["config"]["name"] == "smoke"
