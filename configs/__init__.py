@@ -1,0 +1,1 @@
+"""Configs: each file has a `get_config`; `base` has all fields, the others change some."""

@@ -41,9 +41,7 @@ def trajectory(rng, mode, devices, steps=5):
 
 
 def test_the_same_statistics_gradients_and_path_on_one_and_on_eight_devices():
-    paths = {
-        (mode, n): trajectory(np.random.default_rng(0), mode, n) for mode in MODES for n in (1, 8)
-    }
+    paths = {(mode, n): trajectory(np.random.default_rng(0), mode, n) for mode in MODES for n in (1, 8)}
     reference = paths["pmap", 1]
     for key, path in paths.items():
         gradients = [
@@ -60,9 +58,7 @@ def test_the_same_statistics_gradients_and_path_on_one_and_on_eight_devices():
 
 
 def assert_close(tree, reference, tolerance, what):
-    for (path, a), b in zip(
-        jax.tree.leaves_with_path(tree), jax.tree.leaves(reference), strict=True
-    ):
+    for (path, a), b in zip(jax.tree.leaves_with_path(tree), jax.tree.leaves(reference), strict=True):
         if "bias" in str(path) and "norm" not in str(path):
             continue  # a bias before BatchNorm: its true gradient is zero
         scale = max(np.abs(b).max(), 1e-3)

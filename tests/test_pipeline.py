@@ -86,9 +86,7 @@ def test_validation_patches_are_fixed_and_the_last_batch_padded(store):
 
 
 def test_validation_on_several_processes_counts_each_patch_once(store):
-    weights = [
-        np.concatenate([b.weight for b in make(store, 4, p, 2).validation(5)]) for p in (0, 1)
-    ]
+    weights = [np.concatenate([b.weight for b in make(store, 4, p, 2).validation(5)]) for p in (0, 1)]
     assert sum(w.sum() for w in weights) == 5
     assert [len(w) for w in weights] == [4, 4]
 

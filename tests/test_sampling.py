@@ -55,9 +55,7 @@ def test_numbers_are_uniform():
 def test_the_voiced_share_of_crops_holds_a_voiced_block():
     long_song = SongTable(np.array([10_000_000]), (np.array([4_000_000, 9_999_000]),))
     p = plan(np.arange(4000), augmentation=Augmentation(voiced_share=0.7), songs=long_song)
-    holds = [
-        any(s <= b < s + CROP for b in long_song.voiced[0]) for s in p.voice_start
-    ]
+    holds = [any(s <= b < s + CROP for b in long_song.voiced[0]) for s in p.voice_start]
     assert np.mean(holds) == pytest.approx(0.7, abs=0.03)
 
 
@@ -72,8 +70,9 @@ def test_without_augmentation_nothing_is_changed():
 
 
 def test_each_switch_leaves_the_other_draws_alone():
-    plain, paired = plan(np.arange(200), augmentation=Augmentation()), plan(
-        np.arange(200), augmentation=Augmentation(repair=1.0, gain_db=6.0)
+    plain, paired = (
+        plan(np.arange(200), augmentation=Augmentation()),
+        plan(np.arange(200), augmentation=Augmentation(repair=1.0, gain_db=6.0)),
     )
     np.testing.assert_array_equal(plain.voice_song, paired.voice_song)
     np.testing.assert_array_equal(plain.voice_start, paired.voice_start)
@@ -109,8 +108,6 @@ def test_voiced_blocks_are_where_the_voice_is():
     vocals = np.zeros((10 * 8000, 2), np.float32)
     vocals[3 * 8000 : 4 * 8000] = 0.5
     vocals[6 * 8000 : 7 * 8000] = 0.001  # 54 dB below
-    np.testing.assert_array_equal(
-        sampling.voiced_blocks(vocals, 8000), np.array([12, 13, 14, 15]) * 2000
-    )
+    np.testing.assert_array_equal(sampling.voiced_blocks(vocals, 8000), np.array([12, 13, 14, 15]) * 2000)
     assert sampling.voiced_blocks(0 * vocals, 8000).size == 0
     assert sampling.voiced_blocks(vocals[:10], 8000).size == 0

@@ -17,11 +17,11 @@ from vocalsep_jax import runs
 train = pytest.importorskip("vocalsep_jax.train", reason="needs the train extra")
 smoke = pytest.importorskip("configs.smoke", reason="needs the train extra")
 
-from vocalsep_jax.checkpoints import Checkpoints, restore_model  # noqa: E402
-from vocalsep_jax.data.songs import SongError  # noqa: E402
-from vocalsep_jax.monitoring import read_history  # noqa: E402
-from vocalsep_jax.runs import RunError  # noqa: E402
-from vocalsep_jax.train import ConfigError, Schedule, TrainingDivergedError, train_and_evaluate  # noqa: E402
+from vocalsep_jax.checkpoints import Checkpoints, restore_model
+from vocalsep_jax.data.songs import SongError
+from vocalsep_jax.monitoring import read_history
+from vocalsep_jax.runs import RunError
+from vocalsep_jax.train import ConfigError, Schedule, TrainingDivergedError, train_and_evaluate
 
 TIMING = {"patches_per_second", "data_wait_fraction", "seconds"}
 

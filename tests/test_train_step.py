@@ -27,9 +27,7 @@ def test_overfitting_one_batch_drives_the_loss_to_near_zero(rng, one_device):
     optimizer = optax.adamw(3e-3)
     batch = one_device.shard(random_batch(rng, size=2))
     state = one_device.replicate(create_state(UNet(8, 5, axis_name=AXIS), optimizer, 0, (32, 32)))
-    step = one_device.wrap(
-        make_train_step(UNet(8, 5, axis_name=AXIS), optimizer, losses.mse), donate=True
-    )
+    step = one_device.wrap(make_train_step(UNet(8, 5, axis_name=AXIS), optimizer, losses.mse), donate=True)
     values = []
     for _ in range(600):
         state, loss = step(state, batch)
@@ -61,9 +59,7 @@ def test_a_step_is_adamw_on_the_mean_loss(rng, one_device):
     expected = p - 1e-2 * (g / (np.abs(g) + 1e-8) + 0.1 * p)
     assert np.median(np.abs(np.asarray(after.params["up1"]["kernel"]) - expected)) < 1e-5
     assert int(after.step) == 1
-    assert float(after.totals.sums["grad_norm"]) == pytest.approx(
-        float(optax.global_norm(grads)), rel=1e-4
-    )
+    assert float(after.totals.sums["grad_norm"]) == pytest.approx(float(optax.global_norm(grads)), rel=1e-4)
 
 
 def test_the_first_step_that_is_not_finite_is_remembered(rng, one_device):

@@ -54,8 +54,10 @@ def randomise(network, seed):
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                fan_in = module.weight[0].numel() if isinstance(module, nn.Conv2d) else (
-                    module.weight.shape[0] * 4
+                fan_in = (
+                    module.weight[0].numel()
+                    if isinstance(module, nn.Conv2d)
+                    else (module.weight.shape[0] * 4)
                 )
                 normal(module.weight, 0.0, fan_in**-0.5)
                 normal(module.bias, 0.0, 0.1)
@@ -63,9 +65,7 @@ def randomise(network, seed):
                 normal(module.weight, 1.0, 0.1)
                 normal(module.bias, 0.0, 0.1)
                 normal(module.running_mean, 0.0, 0.1)
-                module.running_var.copy_(
-                    0.5 + torch.rand(module.running_var.shape, generator=generator)
-                )
+                module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
 
 
 def to_flax(network):

@@ -104,9 +104,7 @@ def restore_model(path: Path, like: Any) -> tuple[Any, int]:
     try:
         with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
             device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-            wanted = jax.tree.map(
-                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like
-            )
+            wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
             model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
     except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -105,9 +105,7 @@ class DataParallel:
             # With several processes pmap returns arrays of this process's devices only; Orbax, and
             # the next step, want the global array that they are a part of.
             result = mapped(replicated, batch)
-            return multihost_utils.host_local_array_to_global_array(
-                result, self._mesh, PartitionSpec()
-            )
+            return multihost_utils.host_local_array_to_global_array(result, self._mesh, PartitionSpec())
 
         return with_global_result
 

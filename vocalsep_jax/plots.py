@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from matplotlib.figure import Figure
 
 from vocalsep_jax import files
@@ -88,7 +87,7 @@ def prediction(
       sample_rate, hop: for the axes, Hz and samples.
       title: of the figure.
     """
-    bins, frames = mixture.shape
+    frames = mixture.shape[1]
     extent = (0.0, frames * hop / sample_rate, 0.0, sample_rate / 2000)
     top = _decibels(mixture).max()
     figure = Figure(figsize=(13, 7.5), layout="constrained")

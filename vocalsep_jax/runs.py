@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vocalsep_jax import files
+from vocalsep_jax import __version__, files
 
 FORMAT = 1
 
@@ -31,7 +31,7 @@ MAY_CHANGE = (
 """Fields that do not change what a run computes; all others must be the same to resume it."""
 
 _ABSENT = object()
-_PACKAGES = ("vocalsep_jax", "jax", "flax", "optax", "orbax-checkpoint", "numpy")
+_PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
 class RunError(Exception):
@@ -116,10 +116,10 @@ def _show(flat: Mapping[str, Any], name: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"vocalsep_jax": __version__}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
-            versions[package] = "not installed as a package"
+            versions[package] = "unknown"
     return versions

@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -108,9 +107,7 @@ class Separator:
         inner = audio.resample(mixture, sample_rate, self.sample_rate)
         inner = audio.fit_length(inner, max(1, len(inner)))
         vocals = spectral.apply_mask(inner, self.stft, self._mask)
-        vocals = audio.fit_length(
-            audio.resample(vocals, self.sample_rate, sample_rate), mixture.shape[0]
-        )
+        vocals = audio.fit_length(audio.resample(vocals, self.sample_rate, sample_rate), mixture.shape[0])
         stems = (vocals, mixture - vocals)
         return {name: x.reshape(shape) for name, x in zip(STEMS, stems, strict=True)}
 
@@ -174,9 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--overlap", type=float, default=0.5, help="overlap of patches, 0 to below 1 (%(default)s)"
     )
-    parser.add_argument(
-        "--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)"
-    )
+    parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
     parser.add_argument("--float32", action="store_true", help="write 32-bit float, not 16-bit")
     parser.add_argument("-d", "--device", help="cpu, gpu or tpu (the best there is)")
     return parser

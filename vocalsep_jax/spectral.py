@@ -26,9 +26,7 @@ class Stft:
 
     def __post_init__(self) -> None:
         if not 0 < self.hop <= self.n_fft // 2:
-            raise ValueError(
-                f"hop must be between 1 and n_fft / 2 = {self.n_fft // 2}, got {self.hop}"
-            )
+            raise ValueError(f"hop must be between 1 and n_fft / 2 = {self.n_fft // 2}, got {self.hop}")
 
     @property
     def bins(self) -> int:

@@ -92,8 +92,7 @@ class Schedule:
         return Due(
             log=step % self.log_every == 0 or within == 0,
             validate=validate,
-            checkpoint=validate
-            or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0),
+            checkpoint=validate or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0),
         )
 
 
@@ -122,9 +121,7 @@ def learning_rate_schedule(optimizer: Any, last_step: int) -> optax.Schedule:
     elif optimizer.schedule == "cosine":
         after = optax.cosine_decay_schedule(peak, max(last_step - warmup, 1))
     else:
-        raise ConfigError(
-            f"optimizer.schedule must be constant or cosine, not {optimizer.schedule!r}"
-        )
+        raise ConfigError(f"optimizer.schedule must be constant or cosine, not {optimizer.schedule!r}")
     if not warmup:
         return after
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
@@ -132,9 +129,7 @@ def learning_rate_schedule(optimizer: Any, last_step: int) -> optax.Schedule:
 
 def make_optimizer(optimizer: Any, last_step: int) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019), gradients clipped by global norm where the config says so."""
-    adamw = optax.adamw(
-        learning_rate_schedule(optimizer, last_step), weight_decay=optimizer.weight_decay
-    )
+    adamw = optax.adamw(learning_rate_schedule(optimizer, last_step), weight_decay=optimizer.weight_decay)
     if not optimizer.clip_norm:
         return adamw
     return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), adamw)
@@ -302,9 +297,7 @@ class _Training:
         if self._step >= last:
             log.info("%s: all %d steps are done", self._run, last)
             return Outcome(self._step)
-        batches = self._train_data.training(
-            self._config.seed, self._augmentation, self._step, last
-        )
+        batches = self._train_data.training(self._config.seed, self._augmentation, self._step, last)
         progress = monitoring.Progress(self._step, last)
         clock = _Clock()
         in_flight: deque[Any] = deque()
@@ -349,9 +342,7 @@ class _Training:
                 yield ahead.popleft()
         yield from ahead
 
-    def _asked(
-        self, interruption: _Interruption, start_time: float, due: Due
-    ) -> tuple[bool, bool]:
+    def _asked(self, interruption: _Interruption, start_time: float, due: Due) -> tuple[bool, bool]:
         """Whether to stop, and whether a checkpoint is due by time; the same on all processes.
 
         Several processes have to agree, which takes a collective: they ask only when they log.
@@ -367,9 +358,7 @@ class _Training:
 
     def _stopped(self, interruption: _Interruption) -> Outcome:
         why = interruption.name or "the wall-clock limit (max_minutes)"
-        log.info(
-            "stopped by %s at step %d, saved; the same command goes on from there", why, self._step
-        )
+        log.info("stopped by %s at step %d, saved; the same command goes on from there", why, self._step)
         return Outcome(self._step, interruption.signal)
 
     def _log(self, clock: _Clock) -> dict[str, Any]:
@@ -426,14 +415,12 @@ class _Training:
             self._checkpoints.save("best", self._state, self._step, self._facts())
 
     def _score_song(self) -> dict[str, float]:
-        """uSDR of the first validation song, whole; and clips of it to listen to."""
+        """USDR of the first validation song, whole; and clips of it to listen to."""
         song, audio = self._valid_song, self._config.audio
         estimate = spectral.apply_mask(song.mixture, self._stft, self._song_mask)
         loudest = _loudest_window(song.vocals, _CLIP_SECONDS * audio.sample_rate)
         clips = {"mixture": song.mixture, "predicted": estimate, "desired": song.vocals}
-        self._monitor.audio(
-            self._step, {k: x[loudest] for k, x in clips.items()}, audio.sample_rate
-        )
+        self._monitor.audio(self._step, {k: x[loudest] for k, x in clips.items()}, audio.sample_rate)
         scores = {f"sdr_{name}": value for name, value in self._baselines.items()}
         return {"sdr": metrics.usdr(song.vocals, estimate)} | scores
 
@@ -501,8 +488,7 @@ def _check(config: Any) -> None:
             raise ConfigError(f"{name} must be at least 1, got {value}")
     if config.patches_per_epoch < config.batch_size:
         raise ConfigError(
-            f"patches_per_epoch {config.patches_per_epoch} is less than one batch "
-            f"({config.batch_size})"
+            f"patches_per_epoch {config.patches_per_epoch} is less than one batch ({config.batch_size})"
         )
     if config.batch_size % jax.process_count():
         raise ConfigError(

@@ -99,9 +99,7 @@ def create_state(
     )
 
 
-def patch_qualities(
-    loss: Callable[[Array, Array], Array], mask: Array, batch: Batch
-) -> dict[str, Array]:
+def patch_qualities(loss: Callable[[Array, Array], Array], mask: Array, batch: Batch) -> dict[str, Array]:
     """Each of `QUALITIES` for each patch: `[B]` float32."""
     return {
         "loss": loss(mask * batch.mixture, batch.vocals),

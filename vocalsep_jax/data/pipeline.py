@@ -53,9 +53,7 @@ class PatchPipeline:
           ValueError: if the batch cannot be shared equally.
         """
         if batch_size % process_count:
-            raise ValueError(
-                f"batch_size {batch_size} cannot be shared by {process_count} processes"
-            )
+            raise ValueError(f"batch_size {batch_size} cannot be shared by {process_count} processes")
         self._store = store
         self._stft = stft
         self._frames = patch_frames
@@ -74,9 +72,7 @@ class PatchPipeline:
 
         def plan(step: int) -> Plan:
             index = step * self._batch + self._first + np.arange(self._share)
-            return sampling.training_plan(
-                seed, index, self._store.table, self.patch_samples, augmentation
-            )
+            return sampling.training_plan(seed, index, self._store.table, self.patch_samples, augmentation)
 
         return self._batches(plan, first_step, last_step, lambda step: np.ones(self._share))
 
@@ -117,7 +113,8 @@ class PatchPipeline:
         data = data.map(self._patch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         data = data.batch(self._share, drop_remainder=True).prefetch(_AHEAD)
         for step, patches in enumerate(data.as_numpy_iterator(), start=first):
-            yield Batch(*patches, weight=np.asarray(weight(step), np.float32))
+            mixture, vocals, accompaniment = patches
+            yield Batch(mixture, vocals, accompaniment, np.asarray(weight(step), np.float32))
 
     @tf.autograph.experimental.do_not_convert
     def _patch(self, plan: Plan) -> tuple[Any, Any, Any]:

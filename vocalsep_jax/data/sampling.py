@@ -92,9 +92,7 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if self.channels not in CHANNELS:
-            raise ValueError(
-                f"data.channels must be one of {', '.join(CHANNELS)}, not {self.channels!r}"
-            )
+            raise ValueError(f"data.channels must be one of {', '.join(CHANNELS)}, not {self.channels!r}")
         for name in ("voiced_share", "swap_channels", "repair"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"data.{name} must be in [0, 1], got {getattr(self, name)}")
@@ -113,7 +111,7 @@ def uniform(seed: int, index: np.ndarray, draw: int) -> np.ndarray:
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def _mix(x: np.ndarray) -> np.ndarray:
+def _mix(x: Any) -> Any:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -220,9 +220,7 @@ def _accompaniment_of(files: dict[str, Path]) -> tuple[str, ...]:
     return ("mixture",) if "mixture" in files else ()
 
 
-def _song(
-    name: str, load: Callable[[str, dict[str, Path], int], Stems], files: dict[str, Path]
-) -> Song:
+def _song(name: str, load: Callable[[str, dict[str, Path], int], Stems], files: dict[str, Path]) -> Song:
     stats = sorted((k, p.name, p.stat().st_size, p.stat().st_mtime_ns) for k, p in files.items())
     digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     return Song(name, lambda rate: load(name, files, rate), digest)
@@ -253,7 +251,7 @@ def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:
     parts = _accompaniment_of(files)
     if parts == ("mixture",):
         return _checked(name, Stems(stems["vocals"], stems["mixture"] - stems["vocals"]))
-    song = Stems(stems["vocals"], np.sum([stems[p] for p in parts], axis=0, dtype=np.float32))
+    song = Stems(stems["vocals"], _sum(stems, parts))
     if "mixture" in stems:
         _report_difference(name, stems["mixture"], song)
     return _checked(name, song)
@@ -268,7 +266,7 @@ def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
     }
     length = _common_length(path, stems, rate)
     stems = {k: x[:length] for k, x in stems.items()}
-    accompaniment = np.sum([stems[s] for s in _ACCOMPANIMENT_STEMS], axis=0, dtype=np.float32)
+    accompaniment = _sum(stems, _ACCOMPANIMENT_STEMS)
     song = Stems(stems["vocals"], accompaniment)
     _report_difference(name, stems["mixture"], song)
     return _checked(name, song)
@@ -280,8 +278,7 @@ def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
         import av
     except ImportError as error:
         raise SongError(
-            f"{path}: reading {_STEM_FILE_SUFFIX} files needs PyAV: "
-            "pip install 'vocalsep_jax[stems]'"
+            f"{path}: reading {_STEM_FILE_SUFFIX} files needs PyAV: pip install 'vocalsep_jax[stems]'"
         ) from error
     try:
         with av.open(str(path)) as container:
@@ -305,6 +302,10 @@ def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
     except (av.FFmpegError, ValueError) as error:
         raise SongError(f"{path}: not readable as a stem file ({error}); replace it") from error
     return streams, rate
+
+
+def _sum(stems: dict[str, np.ndarray], parts: Sequence[str]) -> np.ndarray:
+    return np.asarray(np.sum([stems[p] for p in parts], axis=0, dtype=np.float32))
 
 
 def _common_length(where: Path, stems: dict[str, np.ndarray], rate: int) -> int:

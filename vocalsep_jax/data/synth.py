@@ -240,10 +240,7 @@ def _voice(
             fall = rng.uniform(0, 4) if last and rng.random() < 0.5 else 0.0
             since, left = times[inside] - note.start, note.start + note.duration - times[inside]
             pitch[inside] = (
-                note.pitch
-                + transpose
-                - scoop * np.exp(-since / 0.06)
-                - fall * np.exp(-left / 0.08)
+                note.pitch + transpose - scoop * np.exp(-since / 0.06) - fall * np.exp(-left / 0.08)
             )
             vowel = np.array(_VOWELS[vowels[rng.integers(len(vowels))]], float)
             glide = np.array(_VOWELS[vowels[rng.integers(len(vowels))]], float)
@@ -322,9 +319,9 @@ def _pulse_train(f0: np.ndarray) -> np.ndarray:
     phase = 2 * np.pi * np.cumsum(f0) / _RATE
     most = np.maximum(20_000.0 / f0, 2.0)
     lower = np.floor(most)
-    return ((1 - (most - lower)) * _dirichlet(phase, lower - 1) + (most - lower) * _dirichlet(
-        phase, lower
-    )).astype(np.float32) / np.sqrt(most)
+    return (
+        (1 - (most - lower)) * _dirichlet(phase, lower - 1) + (most - lower) * _dirichlet(phase, lower)
+    ).astype(np.float32) / np.sqrt(most)
 
 
 def _dirichlet(phase: np.ndarray, count: np.ndarray) -> np.ndarray:

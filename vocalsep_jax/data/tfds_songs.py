@@ -84,10 +84,7 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
         for number, song in enumerate(self._library.splits[split]):
             stems = song.load(self._sample_rate)
             scale = max(1.0, *(float(np.abs(getattr(stems, s)).max()) for s in STEMS))
-            whole = {
-                s: np.round(getattr(stems, s) * (_FULL_SCALE / scale)).astype(np.int16)
-                for s in STEMS
-            }
+            whole = {s: np.round(getattr(stems, s) * (_FULL_SCALE / scale)).astype(np.int16) for s in STEMS}
             samples = len(whole["vocals"])
             self.info.metadata["songs"][split].append(
                 {
@@ -193,14 +190,10 @@ def _write(library: Library, sample_rate: int, folder: Path) -> None:
     counted = dataclasses.replace(library, splits=_with_progress(library.splits, count))
     tfds.disable_progress_bar()
     builder = SongChunks(library=counted, sample_rate=sample_rate, data_dir=str(folder))
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(try_download_gcs=False)
-    )
+    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
-def _with_progress(
-    splits: dict[str, tuple[Song, ...]], count: int
-) -> dict[str, tuple[Song, ...]]:
+def _with_progress(splits: dict[str, tuple[Song, ...]], count: int) -> dict[str, tuple[Song, ...]]:
     """The same songs, logging as they are loaded, with the time left."""
     begin, done = time.monotonic(), 0
 

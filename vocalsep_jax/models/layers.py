@@ -71,14 +71,14 @@ def up_conv_matmul(x: Array, kernel: Array) -> Array:
     """
     b, h, w, c = x.shape
     o = kernel.shape[-1]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    shifts = [padded[:, i : i + h + 1, j : j + w + 1] for i in (0, 1) for j in (0, 1)]
-    # Output 2p - 1 + r (r = 0, 1) sums x[p - 1] * kernel[r + 2] and x[p] * kernel[r].
-    phases = kernel.reshape(2, 2, 2, 2, c, o)[::-1, :, ::-1]
-    weights = phases.transpose(0, 2, 4, 1, 3, 5).reshape(4 * c, 4 * o)
-    y = jnp.concatenate(shifts, axis=-1) @ weights
-    y = y.reshape(b, h + 1, w + 1, 2, 2, o).transpose(0, 1, 3, 2, 4, 5)
-    y = y.reshape(b, 2 * h + 2, 2 * w + 2, o)
+    # The product comes first, for all 16 kernel positions of each input pixel: the input is read once and
+    # never copied, which matters where it has many more channels than the output (the last layer).
+    weights = kernel.transpose(2, 0, 1, 3).reshape(c, 16 * o)
+    taps = (x.reshape(-1, c) @ weights).reshape(b, h, w, 2, 2, 2, 2, o)
+    taps = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), *[(0, 0)] * 5))
+    # Output 2p - 1 + r (r = 0, 1) sums x[p] * kernel[r] and x[p - 1] * kernel[2 + r].
+    y = sum(taps[:, 1 - i : 2 - i + h, 1 - j : 2 - j + w, i, :, j] for i in (0, 1) for j in (0, 1))
+    y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, o)
     return y[:, 1:-1, 1:-1]
 
 

@@ -1,0 +1,47 @@
+"""Write built-in songs as audio files, in the layout that training and evaluation read.
+
+    python tools/write_builtin_songs.py FOLDER --split test --count 1
+
+gives FOLDER/test/<name>/{vocals,accompaniment,mixture}.wav, 44.1 kHz stereo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from vocalsep_jax import audio
+from vocalsep_jax.data.songs import SPLITS
+from vocalsep_jax.data.synth import builtin_song
+
+_RATE = 44_100
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--split", choices=SPLITS, default="test")
+    parser.add_argument("--count", type=int, default=1, help="number of songs (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="length (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
+    options = parser.parse_args()
+    try:
+        for index in range(options.count):
+            song = builtin_song(options.seed, options.split, index, options.seconds)
+            stems = song.load(_RATE)
+            folder = options.folder / options.split / song.name
+            for name in ("vocals", "accompaniment", "mixture"):
+                audio.write_wav(folder / f"{name}.wav", getattr(stems, name), _RATE)
+            print(folder)
+    except audio.AudioError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
