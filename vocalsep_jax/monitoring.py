@@ -59,9 +59,10 @@ class Monitor:
         if not self._writes:
             return
         folder = self._run / "figures"
-        plots.save(plots.curves(self.history, self._title), folder / "curves.png")
-        plots.save(prediction, folder / "prediction.png")
-        self._board.write_images(step, {"prediction": plots.to_image(prediction)[None]})
+        plots.save(plots.draw(plots.curves(self.history, self._title)), folder / "curves.png")
+        pixels = plots.draw(prediction)
+        plots.save(pixels, folder / "prediction.png")
+        self._board.write_images(step, {"prediction": pixels[None]})
 
     def audio(self, step: int, clips: Mapping[str, np.ndarray], sample_rate: int) -> None:
         """Clips `[S, C]` to TensorBoard."""

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import imsave
 
 from vocalsep_jax import files
 
@@ -34,8 +36,9 @@ def epoch_means(history: Sequence[Mapping[str, Any]], quality: str) -> tuple[lis
 
 def curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Loss, DICE, soft DICE and SDR against epochs, training and validation."""
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
+    figure = Figure(figsize=(11, 7.5), dpi=110)
     axes = figure.subplots(2, 2)
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.07, top=0.9, wspace=0.15, hspace=0.3)
     valid = [line for line in history if line["kind"] == "valid"]
     train = [line for line in history if line["kind"] == "train"]
     panels = (
@@ -90,48 +93,53 @@ def prediction(
     frames = mixture.shape[1]
     extent = (0.0, frames * hop / sample_rate, 0.0, sample_rate / 2000)
     top = _decibels(mixture).max()
-    figure = Figure(figsize=(13, 7.5), layout="constrained")
+    figure = Figure(figsize=(13, 7.5), dpi=110)
     axes = figure.subplots(2, 3)
-    spectra = (
-        (axes[0, 0], mixture, "Mixture"),
-        (axes[0, 1], mask * mixture, "Predicted vocals"),
-        (axes[0, 2], vocals, "Desired vocals"),
+    figure.subplots_adjust(left=0.05, right=0.91, bottom=0.07, top=0.9, wspace=0.3, hspace=0.3)
+
+    def show(place: tuple[int, int], values: np.ndarray, name: str, **options: Any) -> Any:
+        axis = axes[place]
+        axis.set(title=name, xlabel="seconds", ylabel="kHz" if place[1] == 0 else "")
+        return axis.imshow(values, origin="lower", aspect="auto", extent=extent, **options)
+
+    def scale(image: Any, row: int, label: str, left: float = 0.93) -> None:
+        box = axes[row, 0].get_position()
+        figure.colorbar(image, cax=figure.add_axes((left, box.y0, 0.012, box.height)), label=label)
+
+    levels: dict[str, Any] = {"vmin": top - _DYNAMIC_RANGE_DB, "vmax": top, "cmap": "magma"}
+    predicted = mask * mixture
+    show((0, 0), _decibels(mixture), "Mixture", **levels)
+    show((0, 1), _decibels(predicted), "Predicted vocals", **levels)
+    scale(show((0, 2), _decibels(vocals), "Desired vocals", **levels), 0, "magnitude, dB")
+
+    error = np.where(
+        _decibels(mixture) > top - _DYNAMIC_RANGE_DB, _decibels(predicted) - _decibels(vocals), 0.0
     )
-    common: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
-    for axis, magnitude, name in spectra:
-        image = axis.imshow(
-            _decibels(magnitude), vmin=top - _DYNAMIC_RANGE_DB, vmax=top, cmap="magma", **common
-        )
-        axis.set(title=name, xlabel="seconds", ylabel="kHz")
-    figure.colorbar(image, ax=axes[0, :].tolist(), label="magnitude, dB")
-    error = _decibels(mask * mixture) - _decibels(vocals)
-    masks = ((axes[1, 1], mask, "Predicted mask"), (axes[1, 2], ideal, "Ideal ratio mask"))
-    for axis, values, name in masks:
-        shown = axis.imshow(20 * np.log10(np.maximum(values, 1e-3)), vmin=-40, vmax=0, **common)
-        axis.set(title=name, xlabel="seconds", ylabel="kHz")
-    figure.colorbar(shown, ax=axes[1, 1:].tolist(), label="mask, dB")
-    audible = np.where(_decibels(mixture) > top - _DYNAMIC_RANGE_DB, error, 0.0)
-    image = axes[1, 0].imshow(audible, vmin=-30, vmax=30, cmap="RdBu_r", **common)
-    axes[1, 0].set(title="Predicted minus desired", xlabel="seconds", ylabel="kHz")
-    figure.colorbar(image, ax=axes[1, 0], label="dB")
+    image = show((1, 0), error, "Predicted minus desired", vmin=-30, vmax=30, cmap="RdBu_r")
+    scale(image, 1, "dB", left=axes[1, 0].get_position().x1 + 0.005)
+    show((1, 1), _mask_decibels(mask), "Predicted mask", vmin=-40, vmax=0)
+    image = show((1, 2), _mask_decibels(ideal), "Ideal ratio mask", vmin=-40, vmax=0)
+    scale(image, 1, "mask, dB")
     figure.suptitle(title)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all."""
-    with files.replacing(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
-
-
-def to_image(figure: Figure) -> np.ndarray:
+def draw(figure: Figure) -> np.ndarray:
     """The figure as pixels, uint8 `[H, W, 3]`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
+def save(pixels: np.ndarray, path: Path) -> None:
+    """Write pixels `[H, W, 3]` as a PNG, whole or not at all."""
+    with files.replacing(path) as partial:
+        imsave(partial, pixels, format="png")
+
+
 def _decibels(magnitude: np.ndarray) -> np.ndarray:
     return 20 * np.log10(np.maximum(magnitude, 1e-6))
+
+
+def _mask_decibels(mask: np.ndarray) -> np.ndarray:
+    return 20 * np.log10(np.maximum(mask, 1e-3))

@@ -77,7 +77,9 @@ def up_conv_matmul(x: Array, kernel: Array) -> Array:
     taps = (x.reshape(-1, c) @ weights).reshape(b, h, w, 2, 2, 2, 2, o)
     taps = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), *[(0, 0)] * 5))
     # Output 2p - 1 + r (r = 0, 1) sums x[p] * kernel[r] and x[p - 1] * kernel[2 + r].
-    y = sum(taps[:, 1 - i : 2 - i + h, 1 - j : 2 - j + w, i, :, j] for i in (0, 1) for j in (0, 1))
+    y = jnp.zeros((b, h + 1, w + 1, 2, 2, o), x.dtype)
+    for i, j in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        y = y + taps[:, 1 - i : 2 - i + h, 1 - j : 2 - j + w, i, :, j]
     y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, o)
     return y[:, 1:-1, 1:-1]
 
