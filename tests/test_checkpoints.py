@@ -57,6 +57,24 @@ def test_only_the_newest_of_each_kind_is_kept(tmp_path, state):
     assert_equal(model["params"], at(state, 2).params)
 
 
+def test_training_goes_on_while_a_checkpoint_is_written(tmp_path):
+    """The steps that follow reuse (donate) the memory the checkpoint is written from."""
+    big = UNet(width=32, depth=5)
+    fresh = create_state(big, optax.adamw(1e-3), 0, (32, 32))
+    state = DataParallel("pmap", jax.devices()[:1]).replicate(fresh)
+    change = jax.jit(lambda s: jax.tree.map(lambda x: x + x.dtype.type(1), s), donate_argnums=0)
+    state = change(state)
+    expected = jax.tree.map(np.array, to_host(state))
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save("latest", state, 1, {})
+    for _ in range(20):
+        state = change(state)
+    jax.block_until_ready(state)
+    checkpoints.close()
+    restored, _ = Checkpoints(tmp_path).restore_latest(state)
+    assert_equal(to_host(restored), expected)
+
+
 def variables(state):
     return {"params": state.params, "batch_stats": state.batch_stats}
 

@@ -35,7 +35,14 @@ class Checkpoints:
         self._managers = {
             kind: ocp.CheckpointManager(
                 (runs.checkpoint_folder(run) / kind).resolve(),
-                options=ocp.CheckpointManagerOptions(max_to_keep=1, create=True),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=1,
+                    create=True,
+                    # Both may be saving the same step at once: their barriers need names of their own.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        barrier_sync_key_prefix=kind
+                    ),
+                ),
             )
             for kind in KINDS
         }

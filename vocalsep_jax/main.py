@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import logging
+import signal
 import sys
 
 from absl import app, flags
@@ -78,6 +79,9 @@ def main(argv: list[str]) -> int:
     except (ConfigError, SongError, RunError, TrainingDivergedError) as error:
         log.error("error: %s", error)
         return 1
+    except KeyboardInterrupt:  # before the first step, or a second time
+        log.error("interrupted")
+        return 128 + signal.SIGINT
     return 128 + outcome.signal if outcome.signal else 0
 
 

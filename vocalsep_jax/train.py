@@ -298,7 +298,6 @@ class _Training:
             log.info("%s: all %d steps are done", self._run, last)
             return Outcome(self._step)
         batches = self._train_data.training(self._config.seed, self._augmentation, self._step, last)
-        progress = monitoring.Progress(self._step, last)
         clock = _Clock()
         in_flight: deque[Any] = deque()
         first = True
@@ -311,7 +310,7 @@ class _Training:
             if first:
                 seconds = clock.interval().seconds
                 log.info("first step, with compilation: %s", monitoring.duration(seconds))
-                first = False
+                progress, first = monitoring.Progress(self._step, last), False
 
             due = schedule.due(self._step)
             if due.log:
@@ -417,14 +416,15 @@ class _Training:
     def _score_song(self) -> dict[str, float]:
         """USDR of the first validation song, whole; and clips of it to listen to."""
         song, audio = self._valid_song, self._config.audio
-        estimate = spectral.apply_mask(song.mixture, self._stft, self._song_mask)
+        estimate = spectral.apply_mask(song.mixture, self._stft, self._mask)
         loudest = _loudest_window(song.vocals, _CLIP_SECONDS * audio.sample_rate)
         clips = {"mixture": song.mixture, "predicted": estimate, "desired": song.vocals}
         self._monitor.audio(self._step, {k: x[loudest] for k, x in clips.items()}, audio.sample_rate)
         scores = {f"sdr_{name}": value for name, value in self._baselines.items()}
         return {"sdr": metrics.usdr(song.vocals, estimate)} | scores
 
-    def _song_mask(self, magnitude: np.ndarray) -> np.ndarray:
+    def _mask(self, magnitude: np.ndarray) -> np.ndarray:
+        """The network's mask of magnitudes `[C, F, N]`, on this process's first device."""
         variables = self._local_variables()
         return spectral.predict_mask(
             magnitude,
@@ -457,7 +457,7 @@ class _Training:
 
     def _prediction_figure(self) -> plots.Figure:
         patch, audio = self._probe, self._config.audio
-        mask = np.asarray(self._predict(self._local_variables(), patch.mixture))[0]
+        mask = self._mask(patch.mixture)[0]
         ideal = np.asarray(metrics.ideal_ratio_mask(patch.vocals, patch.accompaniment))[0]
         return plots.prediction(
             patch.mixture[0],
