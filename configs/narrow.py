@@ -27,7 +27,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.width = 16
     config.model.input_transform = "log1p"
     config.patches_per_epoch = 3_200
-    config.epochs = 6
+    config.epochs = 5
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50

@@ -26,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.width = 8
     config.model.input_transform = "log1p"
     config.patches_per_epoch = 1_600
-    config.epochs = 5
+    config.epochs = 2
     config.optimizer.learning_rate = 2e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 20

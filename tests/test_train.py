@@ -286,7 +286,9 @@ class TestCommand:
             assert (tmp_path / "checkpoints" / "latest" / str(stopped)).is_dir()
         assert "Traceback" not in errors
 
-        process = self.start(cache, tmp_path, *self.LONG, "--config.max_minutes=0.02")
+        process = self.start(
+            cache, tmp_path, *self.LONG, "--config.max_minutes=0.01", "--config.log_every_steps=1"
+        )
         errors = self.finish(process)
         resumed = int(re.search(r"resuming .* at step (\d+)", errors).group(1))
         assert resumed >= 50

@@ -50,7 +50,7 @@ def test_a_step_is_adamw_on_the_mean_loss(rng, one_device):
         )
         return jnp.mean((mask * batch.mixture - batch.vocals) ** 2)
 
-    value, grads = jax.value_and_grad(objective)(state.params)
+    value, grads = jax.jit(jax.value_and_grad(objective))(state.params)
     step = one_device.wrap(make_train_step(MODEL, optimizer, losses.mse), donate=False)
     after, loss = step(one_device.replicate(state), one_device.shard(batch))
     assert float(loss) == pytest.approx(float(value), rel=1e-5)
@@ -74,7 +74,7 @@ def test_the_first_step_that_is_not_finite_is_remembered(rng, one_device):
 
 
 def test_evaluation_counts_each_patch_once_and_padding_never(rng, one_device):
-    variables = MODEL.init(jax.random.key(0), jnp.zeros((1, 32, 32)))
+    variables = jax.jit(MODEL.init)(jax.random.key(0), jnp.zeros((1, 32, 32)))
     pair = one_device.replicate((variables["params"], variables["batch_stats"]))
     step = one_device.wrap(make_eval_step(MODEL, losses.mse), donate=False)
     full = random_batch(rng, size=4)
