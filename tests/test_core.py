@@ -15,6 +15,7 @@ CORE = {
     "vocalsep_jax",
     "vocalsep_jax.audio",
     "vocalsep_jax.checkpoints",
+    "vocalsep_jax.console",
     "vocalsep_jax.data",
     "vocalsep_jax.data.sampling",
     "vocalsep_jax.data.songs",

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vocalsep_jax import files, runs, spectral
+from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--overlap", type=float, default=0.5, help="(%(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
     options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    start_logging()
 
     from vocalsep_jax.separate import Separator
 

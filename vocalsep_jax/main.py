@@ -10,10 +10,11 @@ import glob
 import importlib.util
 import logging
 import signal
-import sys
 
 from absl import app, flags
 from ml_collections import config_flags
+
+from vocalsep_jax.console import start_logging
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; override fields as --config.batch_size=16.", lock_config=True
@@ -51,14 +52,9 @@ def main(argv: list[str]) -> int:
             num_processes=_PROCESSES.value,
             process_id=_PROCESS_ID.value,
         )
-    first = jax.process_index() == 0
-    logging.basicConfig(
-        level=logging.INFO if first else logging.ERROR,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stderr,
-        force=True,  # absl has put a handler of its own there
-    )
+    start_logging("%(asctime)s %(message)s")
+    if jax.process_index() != 0:
+        logging.getLogger().setLevel(logging.ERROR)
     config = _CONFIG.value
     workdir = _WORKDIR.value or f"runs/{config.name}"
     log.info(

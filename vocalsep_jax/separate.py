@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from vocalsep_jax import audio, runs, spectral
+from vocalsep_jax.console import start_logging
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -185,7 +186,7 @@ def _tracks(songs: Sequence[str]) -> list[tuple[str, str | None]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    start_logging()
     options = _parser().parse_args(argv)
     try:
         separator = Separator(

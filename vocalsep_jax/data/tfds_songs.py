@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import io
 import logging
 import os
 import re
@@ -190,7 +191,8 @@ def _write(library: Library, sample_rate: int, folder: Path) -> None:
     counted = dataclasses.replace(library, splits=_with_progress(library.splits, count))
     tfds.disable_progress_bar()
     builder = SongChunks(library=counted, sample_rate=sample_rate, data_dir=str(folder))
-    builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints about downloads, and there are none
+        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
 def _with_progress(splits: dict[str, tuple[Song, ...]], count: int) -> dict[str, tuple[Song, ...]]:
