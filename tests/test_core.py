@@ -106,6 +106,14 @@ def test_each_dependency_has_one_owner(dependency):
     assert users == OWNERS[dependency]
 
 
+def test_training_without_its_extra_names_the_extra():
+    result = run("import runpy\nrunpy.run_module('vocalsep_jax.main', run_name='__main__')")
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == [
+        "error: training needs the train extra (no clu): pip install 'vocalsep_jax[train]'"
+    ]
+
+
 def test_a_training_step_from_arrays_and_a_separation(tmp_path):
     result = run(f"""
 from pathlib import Path

@@ -70,6 +70,8 @@ def test_musdb_hq_with_its_published_validation_songs(tmp_path):
     song = library.splits["train"][0].load(8000)
     expected = stems["drums"] + stems["bass"] + stems["other"]
     np.testing.assert_allclose(song.accompaniment, expected, atol=2e-4)
+    np.testing.assert_array_equal(song.mixture, song.given_mixture)
+    np.testing.assert_allclose(song.mixture, song.vocals + song.accompaniment, atol=2e-4)
     assert len(MUSDB_VALIDATION) == len(set(MUSDB_VALIDATION)) == 14
 
 

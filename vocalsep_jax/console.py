@@ -13,6 +13,5 @@ def start_logging(format: str = "%(message)s") -> None:
         format=format,
         datefmt="%H:%M:%S",
         stream=sys.stderr,
-        force=True,  # absl may have put a handler of its own there
     )
     logging.getLogger("jax").setLevel(logging.WARNING)  # it tells of every platform that is absent

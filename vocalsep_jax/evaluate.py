@@ -31,7 +31,7 @@ COLUMNS = ("mixture", "silence", "estimate", "ideal")
 
 
 def baselines(song: Stems, stft: spectral.Stft) -> dict[str, float]:
-    """USDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`."""
+    """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`."""
     from vocalsep_jax.metrics import usdr
 
     ideal = spectral.apply_mask(
@@ -49,7 +49,7 @@ def baselines(song: Stems, stft: spectral.Stft) -> dict[str, float]:
 def score_song(
     song: Stems, separate: Callable[[np.ndarray], np.ndarray], stft: spectral.Stft
 ) -> dict[str, float]:
-    """USDR in dB of each of `COLUMNS`; `separate` maps a mixture `[S, C]` to its vocals."""
+    """uSDR in dB of each of `COLUMNS`; `separate` maps a mixture `[S, C]` to its vocals."""
     from vocalsep_jax.metrics import usdr
 
     return baselines(song, stft) | {"estimate": usdr(song.vocals, separate(song.mixture))}

@@ -10,7 +10,17 @@ import glob
 import importlib.util
 import logging
 import signal
+import sys
 
+_MISSING = [
+    name
+    for name in ("clu", "matplotlib", "ml_collections", "tensorboard", "tensorflow", "tensorflow_datasets")
+    if importlib.util.find_spec(name) is None
+]
+if _MISSING:
+    sys.exit(f"error: training needs the train extra (no {_MISSING[0]}): pip install 'vocalsep_jax[train]'")
+
+import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
@@ -52,6 +62,7 @@ def main(argv: list[str]) -> int:
             num_processes=_PROCESSES.value,
             process_id=_PROCESS_ID.value,
         )
+    logging.getLogger().removeHandler(absl.logging.get_absl_handler())  # we have our own
     start_logging("%(asctime)s %(message)s")
     if jax.process_index() != 0:
         logging.getLogger().setLevel(logging.ERROR)

@@ -414,7 +414,7 @@ class _Training:
             self._checkpoints.save("best", self._state, self._step, self._facts())
 
     def _score_song(self) -> dict[str, float]:
-        """USDR of the first validation song, whole; and clips of it to listen to."""
+        """uSDR of the first validation song, whole; and clips of it to listen to."""
         song, audio = self._valid_song, self._config.audio
         estimate = spectral.apply_mask(song.mixture, self._stft, self._mask)
         loudest = _loudest_window(song.vocals, _CLIP_SECONDS * audio.sample_rate)

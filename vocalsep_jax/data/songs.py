@@ -6,7 +6,8 @@ Three layouts are understood, with or without `train/`, `valid/` and `test/` fol
 * any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*` (wav, flac, ogg, mp3)
 * MUSDB18: `<Artist - Title>.stem.mp4` (needs the `stems` extra)
 
-A song's mixture is the sum of its vocals and accompaniment.
+Training always mixes vocals and accompaniment itself; a mixture that is given is what is separated when the
+song is scored.
 """
 
 from __future__ import annotations
@@ -62,14 +63,19 @@ class Stems:
 
     Attributes:
       vocals, accompaniment: float32 `[S, 2]`, equally long.
+      given_mixture: the mixture that came with the stems, as long as they are, if one did. It may differ
+        from their sum (mastering, lossy coding).
     """
 
     vocals: np.ndarray
     accompaniment: np.ndarray
+    given_mixture: np.ndarray | None = None
 
     @property
     def mixture(self) -> np.ndarray:
-        """The sum of the stems, float32 `[S, 2]`."""
+        """What is separated, float32 `[S, 2]`: the given mixture, else the sum of the stems."""
+        if self.given_mixture is not None:
+            return self.given_mixture
         return self.vocals + self.accompaniment
 
 
@@ -251,10 +257,7 @@ def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:
     parts = _accompaniment_of(files)
     if parts == ("mixture",):
         return _checked(name, Stems(stems["vocals"], stems["mixture"] - stems["vocals"]))
-    song = Stems(stems["vocals"], _sum(stems, parts))
-    if "mixture" in stems:
-        _report_difference(name, stems["mixture"], song)
-    return _checked(name, song)
+    return _checked(name, Stems(stems["vocals"], _sum(stems, parts), stems.get("mixture")))
 
 
 def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
@@ -267,9 +270,7 @@ def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
     length = _common_length(path, stems, rate)
     stems = {k: x[:length] for k, x in stems.items()}
     accompaniment = _sum(stems, _ACCOMPANIMENT_STEMS)
-    song = Stems(stems["vocals"], accompaniment)
-    _report_difference(name, stems["mixture"], song)
-    return _checked(name, song)
+    return _checked(name, Stems(stems["vocals"], accompaniment, stems["mixture"]))
 
 
 def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
@@ -326,7 +327,9 @@ def _common_length(where: Path, stems: dict[str, np.ndarray], rate: int) -> int:
 def _report_difference(name: str, mixture: np.ndarray, song: Stems) -> None:
     """Warn when a given mixture is not the sum of the stems."""
     rms = float(np.sqrt(np.mean(np.square(mixture, dtype=np.float64))))
-    difference = float(np.sqrt(np.mean(np.square(mixture - song.mixture, dtype=np.float64))))
+    difference = float(
+        np.sqrt(np.mean(np.square(mixture - (song.vocals + song.accompaniment), dtype=np.float64)))
+    )
     if difference > _MIXTURE_DIFFERS * rms + 1e-6:
         log.warning(
             "%s: the given mixture differs from the sum of the stems by %.1f dB relative to it; "
@@ -337,7 +340,9 @@ def _report_difference(name: str, mixture: np.ndarray, song: Stems) -> None:
 
 
 def _checked(name: str, song: Stems) -> Stems:
-    """Warn of what makes a song useless for training, though it can be read."""
+    """Warn of what makes a song useless or odd for training, though it can be read."""
+    if song.given_mixture is not None:
+        _report_difference(name, song.given_mixture, song)
     for stem, x in (("vocals", song.vocals), ("accompaniment", song.accompaniment)):
         if np.abs(x).max() < _SILENCE:
             log.warning("%s: its %s are silent; remove the song if that is a mistake", name, stem)

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+
+plots = pytest.importorskip("vocalsep_jax.plots", reason="needs matplotlib")
+
+from matplotlib.image import imread  # noqa: E402
+
+
+def line(kind, step, epoch, **values):
+    return {"kind": kind, "step": step, "epoch": epoch, "dice": 0.1, "soft_dice": 0.2} | values
+
+
+HISTORY = [
+    line("train", 30, 0.75, loss=1.0, steps=30),
+    line("train", 40, 1.0, loss=2.0, steps=10),
+    line("valid", 40, 1.0, loss=1.5, sdr=1.0, sdr_mixture=-3.0, sdr_silence=0.0, sdr_ideal=8.0),
+    line("train", 60, 1.5, loss=0.5, steps=20),
+]
+
+
+def test_epoch_means_weight_intervals_by_their_steps():
+    epochs, values = plots.epoch_means(HISTORY, "loss")
+    assert epochs == [1.0, 1.5]
+    assert values == pytest.approx([1.25, 0.5])
+    assert plots.epoch_means([], "loss") == ([], [])
+
+
+@pytest.mark.parametrize("history", [HISTORY, HISTORY[:1], []])
+def test_curves_show_what_was_measured(history):
+    figure = plots.curves(history, "a run")
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[0] == "Loss"
+    assert "uSDR" in titles[3]
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == ["training", "validation"]
+    if history is HISTORY:
+        shown = {tuple(x.get_ydata()) for x in figure.axes[0].lines}
+        assert shown == {(1.0, 2.0, 0.5), tuple(plots.epoch_means(HISTORY, "loss")[1]), (1.5,)}
+        labels = [text.get_text() for text in figure.axes[3].get_legend().get_texts()]
+        assert labels == ["separated", "mixture (-3.0 dB)", "silence (0.0 dB)", "ideal ratio mask (8.0 dB)"]
+    assert plots.draw(figure).shape[-1] == 3
+
+
+def test_predicted_and_desired_share_a_scale(rng, tmp_path):
+    mixture = rng.random((32, 16)).astype(np.float32)
+    mask = rng.random((32, 16)).astype(np.float32)
+    figure = plots.prediction(mixture, 0.5 * mixture, mask, mask, sample_rate=8000, hop=21, title="a patch")
+    images = {axis.get_title(): axis.images[0] for axis in figure.axes if axis.images}
+    assert len(images) == 6
+    limits = [images[n].get_clim() for n in ("Mixture", "Predicted vocals", "Desired vocals")]
+    assert limits[0] == limits[1] == limits[2]
+    assert images["Predicted mask"].get_clim() == images["Ideal ratio mask"].get_clim() == (-40, 0)
+    assert images["Mixture"].get_extent() == [0, 16 * 21 / 8000, 0, 4]
+    shown = np.asarray(images["Predicted vocals"].get_array())
+    np.testing.assert_allclose(shown, 20 * np.log10(mask * mixture), rtol=1e-4)
+
+    pixels = plots.draw(figure)
+    plots.save(pixels, tmp_path / "new" / "a.png")
+    back = imread(tmp_path / "new" / "a.png")[..., :3]
+    np.testing.assert_allclose(back * 255, pixels, atol=0.6)
+
+
+def test_silence_can_be_drawn():
+    zero = np.zeros((32, 16), np.float32)
+    figure = plots.prediction(zero, zero, zero, zero, sample_rate=8000, hop=21, title="silence")
+    assert np.isfinite(plots.draw(figure)).all()
