@@ -113,3 +113,5 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, state):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(RunError, match="cannot be restored"):
         restore_model(tmp_path, variables(state))
+    with pytest.raises(RunError, match="cannot be restored"):
+        Checkpoints(tmp_path).restore_latest(state)

@@ -204,6 +204,12 @@ def test_impossible_configs_name_the_field(cache, tmp_path, field, value, messag
         train_and_evaluate(config(cache, **{field: value}), tmp_path)
 
 
+def test_a_workdir_that_cannot_be(cache, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be made"):
+        train_and_evaluate(config(cache), tmp_path / "file" / "run")
+
+
 def test_missing_songs(cache, tmp_path):
     with pytest.raises(SongError, match="no such folder"):
         train_and_evaluate(config(cache, data__root=str(tmp_path / "none")), tmp_path / "run")

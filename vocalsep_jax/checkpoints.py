@@ -8,8 +8,9 @@ that is there is complete.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,22 +71,24 @@ class Checkpoints:
         return self._managers["latest"].latest_step() is not None
 
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The latest state, placed as `like` is, and its facts; None if there is no checkpoint."""
+        """The latest state, placed as `like` is, and its facts; None if there is no checkpoint.
+
+        Raises:
+          RunError: if it is damaged.
+        """
         manager = self._managers["latest"]
         step = manager.latest_step()
         if step is None:
             return None
         model, training = _split(jax.tree.map(_abstract, like))
-        restored = manager.restore(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardRestore(model),
-                training=ocp.args.StandardRestore(training),
-                facts=ocp.args.JsonRestore(),
-            ),
+        wanted = ocp.args.Composite(
+            model=ocp.args.StandardRestore(model),
+            training=ocp.args.StandardRestore(training),
+            facts=ocp.args.JsonRestore(),
         )
-        state = like.replace(**restored["model"], **restored["training"])
-        return state, restored["facts"]
+        with _one_line_errors(Path(manager.directory) / str(step)):
+            restored = manager.restore(step, args=wanted)
+        return like.replace(**restored["model"], **restored["training"]), restored["facts"]
 
     def close(self) -> None:
         """Wait until everything is written."""
@@ -108,15 +111,21 @@ def restore_model(path: Path, like: Any) -> tuple[Any, int]:
       RunError: if there is no checkpoint, or it is not of this network.
     """
     folder = _step_folder(path)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
+    with _one_line_errors(folder), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    return jax.tree.map(np.asarray, model), int(folder.name)
+
+
+@contextlib.contextmanager
+def _one_line_errors(folder: Path) -> Iterator[None]:
+    """Turn whatever a restore raises into a RunError."""
     try:
-        with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-            device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-            wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-            model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+        yield
     except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise RunError(f"{folder}: cannot be restored ({reason})") from error
-    return jax.tree.map(np.asarray, model), int(folder.name)
 
 
 def _step_folder(path: Path) -> Path:

@@ -152,7 +152,10 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
     """
     start_time = time.monotonic()
     run = Path(workdir).expanduser()
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise runs.RunError(f"{run}: cannot be made ({error.strerror})") from error
     training = _Training(config, run)
     with _Interruption() as interruption, training:
         return training.loop(interruption, start_time)
