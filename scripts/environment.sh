@@ -13,9 +13,10 @@ find_python() {
   return 1
 }
 
-if [ ! -x .venv/bin/python ]; then
+if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, or one left half made
   echo "== making the virtual environment .venv"
   python=$(find_python) || exit 1
+  rm -rf .venv
   "$python" -m venv .venv
 fi
 for requirements in "$@"; do

@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from vocalsep_jax import runs
-from vocalsep_jax.checkpoints import Checkpoints, restore_model
+from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint, restore_model
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.parallel import DataParallel, to_host
 from vocalsep_jax.runs import RunError
@@ -32,10 +32,11 @@ def assert_equal(tree, other):
 
 def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path, state):
     checkpoints = Checkpoints(tmp_path)
-    assert not checkpoints.has_latest()
+    assert not has_checkpoint(tmp_path)
     assert checkpoints.restore_latest(state) is None
     checkpoints.save("latest", at(state, 7), 7, {"best_loss": 0.5})
     checkpoints.close()
+    assert has_checkpoint(tmp_path)
     restored, facts = Checkpoints(tmp_path).restore_latest(state)
     assert facts == {"best_loss": 0.5}
     assert_equal(to_host(restored), to_host(at(state, 7)))

@@ -57,7 +57,7 @@ class Checkpoints:
         if step in manager.all_steps():
             return
         model, training = _split(state)
-        manager.save(
+        saved = manager.save(
             step,
             args=ocp.args.Composite(
                 model=ocp.args.StandardSave(model),
@@ -65,10 +65,8 @@ class Checkpoints:
                 facts=ocp.args.JsonSave(dict(facts)),
             ),
         )
-
-    def has_latest(self) -> bool:
-        """Whether there is something to resume from."""
-        return self._managers["latest"].latest_step() is not None
+        if not saved:  # Orbax would rather keep a later step
+            raise RunError(f"{manager.directory}: holds a later step than {step}; move it away")
 
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The latest state, placed as `like` is, and its facts; None if there is no checkpoint.
@@ -90,10 +88,26 @@ class Checkpoints:
             restored = manager.restore(step, args=wanted)
         return like.replace(**restored["model"], **restored["training"]), restored["facts"]
 
+    def forget(self) -> None:
+        """Delete all checkpoints; of a run that starts anew."""
+        for manager in self._managers.values():
+            for step in manager.all_steps():
+                manager.delete(step)
+
+    def wait(self) -> None:
+        """Wait until everything is written; training can go on afterwards."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
     def close(self) -> None:
         """Wait until everything is written."""
         for manager in self._managers.values():
             manager.close()
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something in `run` to resume from."""
+    return bool(_steps(runs.checkpoint_folder(run) / "latest"))
 
 
 def restore_model(path: Path, like: Any) -> tuple[Any, int]:
@@ -111,7 +125,7 @@ def restore_model(path: Path, like: Any) -> tuple[Any, int]:
       RunError: if there is no checkpoint, or it is not of this network.
     """
     folder = _step_folder(path)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
     with _one_line_errors(folder), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
@@ -131,13 +145,19 @@ def _one_line_errors(folder: Path) -> Iterator[None]:
 def _step_folder(path: Path) -> Path:
     """The folder of the one step that `path` stands for."""
     path = path.expanduser().resolve()
-    if (path / "model").is_dir():
+    if not path.exists():
+        raise RunError(f"{path}: no such checkpoint or run folder")
+    if (path / "model").is_dir() and path.name.isdigit():
         return path
     for folder in (path, *(path / k for k in KINDS), *(path / "checkpoints" / k for k in KINDS)):
-        steps = [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / "model").is_dir()]
-        if steps:
+        if steps := _steps(folder):
             return max(steps, key=lambda p: int(p.name))
     raise RunError(f"{path}: holds no checkpoint (a run writes its first after some minutes)")
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder of them."""
+    return [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / "model").is_dir()]
 
 
 def _split(state: Any) -> tuple[dict[str, Any], dict[str, Any]]:

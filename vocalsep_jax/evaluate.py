@@ -60,6 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m vocalsep_jax.evaluate",
         description="Vocals uSDR in dB of a checkpoint on songs with known stems.",
+        epilog="Exit code: 0 all songs scored, 1 some failed, 2 wrong usage.",
     )
     parser.add_argument("--checkpoint", required=True, metavar="RUN")
     parser.add_argument("--data", required=True, metavar="ROOT", help="folder of songs")
@@ -73,32 +74,54 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from vocalsep_jax.separate import Separator
 
-    scores: dict[str, dict[str, float]] = {}
     try:
-        library = song_files.find_library(options.data)
-        chosen = library.splits[options.split]
-        if not chosen:
-            raise song_files.SongError(f"{options.data}: no songs in the {options.split} split")
+        songs = runs.read_config(runs.find_run(options.checkpoint)).get("songs", {})
+        trained, validated = ([name for name, _ in songs.get(s, [])] for s in ("train", "valid"))
+        chosen = _songs(options.data, options.split, validated)
         separator = Separator(options.checkpoint, overlap=options.overlap)
-        width = max(len(s.name) for s in chosen)
-        print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in COLUMNS))
-        for song in chosen:
-            stems = song.load(separator.sample_rate)
-            scores[song.name] = score_song(
-                stems,
-                lambda x: separator.separate(x, separator.sample_rate)["vocals"],
-                separator.stft,
-            )
-            print(_row(song.name, scores[song.name], width), flush=True)
-        if len(chosen) > 1:
-            median = {c: float(np.median([s[c] for s in scores.values()])) for c in COLUMNS}
-            print(_row("median", median, width))
     except (runs.RunError, song_files.SongError, ValueError) as error:
         log.error("error: %s", error)
         return 2
+    if seen := [s.name for s in chosen if s.name in trained]:
+        log.warning("the checkpoint was trained on %d of these songs: %s", len(seen), ", ".join(seen))
+
+    scores: dict[str, dict[str, float]] = {}
+    width = max(len("vocals uSDR, dB"), *(len(s.name) for s in chosen))
+    print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in COLUMNS))
+    for song in chosen:
+        try:
+            stems = song.load(separator.sample_rate)
+        except song_files.SongError as error:
+            log.error("error: %s", error)
+            continue
+        scores[song.name] = score_song(
+            stems,
+            lambda x: separator.separate(x, separator.sample_rate)["vocals"],
+            separator.stft,
+        )
+        print(_row(song.name, scores[song.name], width), flush=True)
+    if len(scores) > 1:
+        median = {c: float(np.median([s[c] for s in scores.values()])) for c in COLUMNS}
+        print(_row("median", median, width))
     if options.json:
-        files.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
-    return 0
+        try:
+            files.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
+        except OSError as error:
+            log.error("error: %s: cannot be written (%s)", options.json, error.strerror)
+            return 1
+    return 0 if len(scores) == len(chosen) else 1
+
+
+def _songs(root: str, split: str, validated: list[str]) -> tuple[song_files.Song, ...]:
+    """The songs of a split; for `valid`, those that the run validated on, where they are there."""
+    library = song_files.find_library(root)
+    everything = [s for songs in library.splits.values() for s in songs]
+    chosen = library.splits[split]
+    if split == "valid":
+        chosen = tuple(s for s in everything if s.name in validated) or chosen
+    if not chosen:
+        raise song_files.SongError(f"{root}: no songs in the {split} split")
+    return chosen
 
 
 def _row(name: str, scores: dict[str, float], width: int) -> str:

@@ -32,9 +32,9 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run's folder (default: runs/<config name>).")
 _MULTIHOST = flags.DEFINE_bool(
     "multihost",
-    False,
+    None,
     "Train with several processes: found by themselves on TPU pods and under Slurm, else give the three "
-    "flags below. On a TPU VM this is the default.",
+    "flags below. The default on a TPU VM and with these flags.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.")
@@ -56,7 +56,10 @@ def main(argv: list[str]) -> int:
 
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
-    if _MULTIHOST.value or on_tpu_vm():
+    multihost = _MULTIHOST.value
+    if multihost is None:
+        multihost = _COORDINATOR.value is not None or on_tpu_vm()
+    if multihost:
         jax.distributed.initialize(
             coordinator_address=_COORDINATOR.value,
             num_processes=_PROCESSES.value,
@@ -92,5 +95,13 @@ def main(argv: list[str]) -> int:
     return 128 + outcome.signal if outcome.signal else 0
 
 
+def _parse(argv: list[str]) -> list[str]:
+    """Read the flags; a config that is missing or has no such field is an error of one line."""
+    try:
+        return flags.FLAGS(argv)
+    except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
+        sys.exit(f"error: --config: {str(error).splitlines()[0]}")
+
+
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, flags_parser=_parse)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vocalsep_jax import files, plots
+from vocalsep_jax import files, plots, runs
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it warns of old processors at every op
@@ -78,12 +78,19 @@ class Monitor:
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
-    """The lines of `history.jsonl`; a last line cut off by a crash is left out."""
+    """The lines of `history.jsonl`; a last line cut off by a crash is left out.
+
+    Raises:
+      RunError: if another line is damaged.
+    """
     path = _history_path(run)
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line]
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if line]
+    except ValueError as error:
+        raise runs.RunError(f"{path}: damaged ({error}); repair it, or move it away") from error
 
 
 def parameter_table(params: Any) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import optax
 
 from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral
-from vocalsep_jax.checkpoints import Checkpoints, restore_model
+from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint, restore_model
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
 from vocalsep_jax.data.synth import builtin_library
@@ -194,6 +194,7 @@ class _Training:
                 f"(audio.patch_frames): both must be multiples of {factor} (2^model.depth)"
             )
 
+        self._refuse_changed_config()
         library = _library(config)
         stores = prepare(library, config.audio.sample_rate, config.data.cache)
         self._songs = {
@@ -212,7 +213,6 @@ class _Training:
             for split, store in stores.items()
         }
         self._train_data, self._valid_data = pipelines["train"], pipelines["valid"]
-        self._valid_song = stores["valid"].whole(0)
 
         self.schedule = Schedule(
             config.patches_per_epoch // config.batch_size,
@@ -231,13 +231,14 @@ class _Training:
         checkpoints = Checkpoints(run)
         self._checkpoints = checkpoints
         fresh = self._parallel.replicate(create_state(model, optimizer, config.seed, patch))
-        restored = self._restore(checkpoints, fresh)
+        restored = self._restore(fresh)
         self._best: float | None = None
         if restored:
             self._state, facts = restored
             self._best = facts["best_loss"]
         else:
             self._state = self._start(fresh)
+            checkpoints.forget()  # a best one, of a run that was killed before its first latest one
             if self._writes:
                 runs.write_config(run, config.to_dict(), self._songs)
         self._step = int(to_host(self._state.step))
@@ -246,23 +247,27 @@ class _Training:
         )
         self._saved_at = time.monotonic()
         self._probe = self._loudest_patch()
-        self._baselines = evaluate.baselines(self._valid_song, self._stft) if self._writes else {}
+        if self._writes:
+            self._valid_song = library.splits["valid"][0].load(config.audio.sample_rate)
+            self._baselines = evaluate.baselines(self._valid_song, self._stft)
 
     def __enter__(self) -> _Training:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._checkpoints.close()
-        self._monitor.close()
+        try:
+            self._checkpoints.close()
+        finally:
+            self._monitor.close()
 
     # --- starting --------------------------------------------------------------------------------
 
-    def _restore(
-        self, checkpoints: Checkpoints, like: TrainState
-    ) -> tuple[TrainState, dict[str, Any]] | None:
-        """The state to resume from, unless there is none; refuses one of another config."""
-        if not runs.config_path(self._run).is_file() or not checkpoints.has_latest():
-            return None
+    def _refuse_changed_config(self) -> None:
+        """Raise RunError if the folder holds checkpoints of another config, or of an unknown one."""
+        if not has_checkpoint(self._run):
+            return
+        if not runs.config_path(self._run).is_file():
+            raise runs.RunError(f"{self._run}: holds checkpoints but no config.json; use another --workdir")
         old = runs.read_config(self._run)
         changed = runs.differences(old["config"], self._config.to_dict())
         if changed:
@@ -270,15 +275,19 @@ class _Training:
                 f"{self._run}: holds a run with another config ({'; '.join(changed)}). Use another "
                 f"--workdir, with --config.init_from={self._run} to start from its weights"
             )
-        if old["songs"] != self._songs:
+
+    def _restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+        """The state to resume from, unless there is none; refuses one trained on other songs."""
+        restored = self._checkpoints.restore_latest(like)
+        if restored is None:
+            return None
+        if runs.read_config(self._run)["songs"] != self._songs:
             raise runs.RunError(
                 f"{self._run}: was trained on other songs than {self._config.data.root or 'these'} "
                 f"now holds. Restore them, or use another --workdir, with "
                 f"--config.init_from={self._run} to start from its weights"
             )
-        restored = checkpoints.restore_latest(like)
-        if restored:
-            log.info("resuming %s at step %d", self._run, int(to_host(restored[0].step)))
+        log.info("resuming %s at step %d", self._run, int(to_host(restored[0].step)))
         return restored
 
     def _start(self, fresh: TrainState) -> TrainState:
@@ -359,6 +368,7 @@ class _Training:
         return any_process(stop), any_process(save)
 
     def _stopped(self, interruption: _Interruption) -> Outcome:
+        self._checkpoints.wait()
         why = interruption.name or "the wall-clock limit (max_minutes)"
         log.info("stopped by %s at step %d, saved; the same command goes on from there", why, self._step)
         return Outcome(self._step, interruption.signal)
@@ -454,7 +464,7 @@ class _Training:
 
     def _loudest_patch(self) -> Batch:
         """The patch of the first validation batch in which the voice is loudest, `[1, F, T]` each."""
-        batch = next(self._valid_data.validation(min(self._config.valid.patches, 64)))
+        batch = next(self._valid_data.validation(self._config.valid.patches))
         best = int(np.argmax(np.sum(np.square(batch.vocals), axis=(1, 2)) * batch.weight))
         return Batch(*(x[best : best + 1] for x in batch))
 
@@ -485,6 +495,8 @@ def _check(config: Any) -> None:
         "log_every_steps": config.log_every_steps,
         "valid.every_epochs": config.valid.every_epochs,
         "valid.patches": config.valid.patches,
+        "audio.patch_frames": config.audio.patch_frames,
+        "audio.sample_rate": config.audio.sample_rate,
     }
     for name, value in at_least_one.items():
         if value < 1:
@@ -493,6 +505,9 @@ def _check(config: Any) -> None:
         raise ConfigError(
             f"patches_per_epoch {config.patches_per_epoch} is less than one batch ({config.batch_size})"
         )
+    if config.seed < 0:
+        raise ConfigError(f"seed must be at least 0, got {config.seed}")
+    learning_rate_schedule(config.optimizer, last_step=1)
     if config.batch_size % jax.process_count():
         raise ConfigError(
             f"batch_size {config.batch_size} cannot be shared by {jax.process_count()} processes"

@@ -14,6 +14,7 @@ import numpy as np
 
 from vocalsep_jax.data import sampling
 from vocalsep_jax.data.sampling import Augmentation, Plan
+from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.data.tfds_songs import STEMS, SongStore
 from vocalsep_jax.spectral import Stft
 from vocalsep_jax.train_step import Batch
@@ -112,7 +113,7 @@ class PatchPipeline:
         data = data.map(crops_of).unbatch()
         data = data.map(self._patch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         data = data.batch(self._share, drop_remainder=True).prefetch(_AHEAD)
-        for step, patches in enumerate(data.as_numpy_iterator(), start=first):
+        for step, patches in enumerate(_with_our_errors(data.as_numpy_iterator()), start=first):
             mixture, vocals, accompaniment = patches
             yield Batch(mixture, vocals, accompaniment, np.asarray(weight(step), np.float32))
 
@@ -144,6 +145,17 @@ class PatchPipeline:
         samples.set_shape([self.patch_samples, 2])
         scale.set_shape([])
         return tf.cast(samples, tf.float32) * scale
+
+
+def _with_our_errors(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; what fails inside tf.data is a fault of the prepared songs."""
+    try:
+        yield from batches
+    except tf.errors.OpError as error:
+        reason = str(error).strip().splitlines()[0][:200]
+        raise SongError(
+            f"the prepared songs cannot be read ({reason}); delete the song cache, it is made again"
+        ) from error
 
 
 def _one_channel(stereo: Any, gain: Any, swap: Any, channel: Any) -> Any:

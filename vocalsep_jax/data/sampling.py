@@ -134,7 +134,7 @@ def training_plan(
     song = (draw(Draw.SONG) * count).astype(np.int32)
     start = (draw(Draw.START) * (room[song] + 1)).astype(np.int64)
 
-    # Where the voice sounds: a voiced block lies at a random place within the crop.
+    # Where the voice sounds: a voiced block begins at a random place within the crop.
     blocks = np.array([len(v) for v in songs.voiced])
     wanted = (draw(Draw.VOICED) < augmentation.voiced_share) & (blocks[song] > 0)
     pick = (draw(Draw.BLOCK) * blocks[song]).astype(np.int64)

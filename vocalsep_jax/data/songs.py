@@ -238,7 +238,10 @@ def _read_stereo(path: Path, rate: int) -> np.ndarray:
         samples, file_rate = audio.read(path)
     except audio.AudioError as error:
         raise SongError(f"{error}; replace the file, or move its song out of the folder") from error
-    return audio.resample(as_stereo(samples, path), file_rate, rate)
+    resampled = audio.resample(as_stereo(samples, path), file_rate, rate)
+    if not len(resampled):
+        raise SongError(f"{path}: is too short to be resampled; move its song out of the folder")
+    return resampled
 
 
 def as_stereo(samples: np.ndarray, path: Path) -> np.ndarray:

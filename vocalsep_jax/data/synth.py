@@ -14,9 +14,8 @@ Axis letters: `S` samples, `F` frequency bins, `N` frames.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -474,6 +473,7 @@ class _Timbre:
     attack: float
     detune: float
     vibrato: float
+    _notes: dict[tuple[float, float], np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def draw(
@@ -496,9 +496,13 @@ class _Timbre:
             float(rng.choice((0.0, 0.0, 0.25))),
         )
 
-    @functools.lru_cache(maxsize=256)  # noqa: B019 - timbres are few and live for one song
     def note(self, pitch: float, seconds: float) -> np.ndarray:
-        """A note, `[n]`; `pitch` a MIDI number, `seconds` until it is damped."""
+        """A note, `[n]`; `pitch` a MIDI number, `seconds` until it is damped. Made once."""
+        if (pitch, seconds) not in self._notes:
+            self._notes[pitch, seconds] = self._make_note(pitch, seconds)
+        return self._notes[pitch, seconds]
+
+    def _make_note(self, pitch: float, seconds: float) -> np.ndarray:
         t = np.arange(round((seconds + 0.06) * _RATE)) / _RATE
         out = np.zeros(t.size)
         wobble = 0.001 * self.vibrato * np.sin(2 * np.pi * 5.3 * t) * np.clip(t / 0.4, 0, 1)
