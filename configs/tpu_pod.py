@@ -1,4 +1,4 @@
-"""The recipe on a TPU pod slice (or on several GPUs): large bfloat16 batches, almost as many patches an epoch.
+"""The recipe on a TPU pod slice or several GPUs: large bfloat16 batches, almost as many patches an epoch.
 
 Command:   scripts/tpu_pod.sh NAME ZONE --config configs/tpu_pod.py --workdir SHARED ...
 Duration:  not measured; an epoch is 12 steps at batch 1,024.
