@@ -100,6 +100,7 @@ def prediction(
     def show(place: tuple[int, int], values: np.ndarray, name: str, **options: Any) -> Any:
         axis = axes[place]
         axis.set(title=name, xlabel="seconds", ylabel="kHz" if place[1] == 0 else "")
+        axis.tick_params(labelleft=place[1] == 0)
         return axis.imshow(values, origin="lower", aspect="auto", extent=extent, **options)
 
     def scale(image: Any, row: int, label: str, left: float = 0.93) -> None:
