@@ -313,6 +313,22 @@ class TestCommand:
             "error: /no/such/folder: no such folder; give the folder that holds the songs"
         )
 
+    @pytest.mark.parametrize(
+        ("flag", "message"),
+        [
+            ("--config.batch_siez=3", 'Did you mean "batch_size"'),
+            ("--config=configs/none.py", "No such file"),
+            ("--no_such_flag", "no_such_flag"),
+        ],
+    )
+    def test_wrong_flags_are_one_line(self, tmp_path, flag, message):
+        command = [sys.executable, "-m", "vocalsep_jax.main", "--config=configs/smoke.py", flag]
+        result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+        assert result.returncode == 1
+        assert message in result.stderr
+        (line,) = result.stderr.splitlines()
+        assert line.startswith("error: ")
+
     def test_two_processes_train_as_one(self, cache, tmp_path):
         with socket.socket() as free:
             free.bind(("localhost", 0))

@@ -96,11 +96,16 @@ def main(argv: list[str]) -> int:
 
 
 def _parse(argv: list[str]) -> list[str]:
-    """Read the flags; a config that is missing or has no such field is an error of one line."""
+    """Read the flags; a wrong one, or a config that is missing or has no such field, is one line."""
     try:
-        return flags.FLAGS(argv)
+        rest = flags.FLAGS(argv)
+        _ = _CONFIG.value.name  # a config file that cannot be read says so only when it is used
+        return rest
+    except flags.Error as error:  # its last line is the reason
+        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
-        sys.exit(f"error: --config: {str(error).splitlines()[0]}")
+        text = str(error.args[0] if error.args else error).strip()
+        sys.exit(f"error: --config: {' '.join(text.splitlines())}")
 
 
 if __name__ == "__main__":
