@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-Array = jax.Array
+from vocalsep_jax.spectral import ratio_mask
 
-_IRM_FLOOR = 1e-10
+Array = jax.Array
 
 
 def dice_coefficient(prediction: Array, target: Array) -> Array:
@@ -35,14 +35,9 @@ def dice(mask: Array, vocals: Array, accompaniment: Array) -> Array:
     return dice_coefficient(predicted, ideal)
 
 
-def ideal_ratio_mask(vocals: Array, accompaniment: Array) -> Array:
-    """`|V| / (|V| + |A|)`, elementwise, 0 where both are silent."""
-    return vocals / (vocals + accompaniment + _IRM_FLOOR)
-
-
 def soft_dice(mask: Array, vocals: Array, accompaniment: Array) -> Array:
     """The DICE formula on the predicted mask and the ideal ratio mask: `[B, F, T]` x 3 -> `[B]`."""
-    return dice_coefficient(mask, ideal_ratio_mask(vocals, accompaniment))
+    return dice_coefficient(mask, ratio_mask(vocals, accompaniment))
 
 
 def usdr(reference: np.ndarray, estimate: np.ndarray) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -194,4 +195,9 @@ def apply_mask(mixture: np.ndarray, stft: Stft, mask_of: Callable[[np.ndarray], 
 def ideal_ratio_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) -> np.ndarray:
     """`|V| / (|V| + |A|)` of two whole signals `[S, C]`: float32 `[C, F, N]`, 0 where both are silent."""
     v, a = (np.abs(stft.analyse(x)) for x in (vocals, accompaniment))
-    return v / (v + a + 1e-10)
+    return ratio_mask(v, a)
+
+
+def ratio_mask(vocals: Any, accompaniment: Any) -> Any:
+    """`|V| / (|V| + |A|)` of magnitudes, elementwise, 0 where both are silent; NumPy or JAX arrays."""
+    return vocals / (vocals + accompaniment + 1e-10)

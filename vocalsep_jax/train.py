@@ -27,7 +27,7 @@ from vocalsep_jax.data.songs import Library, check_trainable, find_library, name
 from vocalsep_jax.data.synth import builtin_library
 from vocalsep_jax.losses import LOSSES
 from vocalsep_jax.models.unet import unet_from_config
-from vocalsep_jax.parallel import MODES, DataParallel, any_process, to_host
+from vocalsep_jax.parallel import DataParallel, any_process, to_host
 from vocalsep_jax.train_step import (
     AXIS,
     QUALITIES,
@@ -172,8 +172,8 @@ class _Training:
         self._config, self._run = config, run
         _check(config)
         self._writes = jax.process_index() == 0
-        self._parallel = DataParallel(config.parallel)
         try:
+            self._parallel = DataParallel(config.parallel)
             self._parallel.check_batch_size(config.batch_size)
             self._stft = spectral.Stft(config.audio.n_fft, config.audio.hop)
             self._augmentation = Augmentation(
@@ -471,7 +471,7 @@ class _Training:
     def _prediction_figure(self) -> plots.Figure:
         patch, audio = self._probe, self._config.audio
         mask = self._mask(patch.mixture)[0]
-        ideal = np.asarray(metrics.ideal_ratio_mask(patch.vocals, patch.accompaniment))[0]
+        ideal = spectral.ratio_mask(patch.vocals, patch.accompaniment)[0]
         return plots.prediction(
             patch.mixture[0],
             patch.vocals[0],
@@ -487,8 +487,6 @@ def _check(config: Any) -> None:
     """Raise ConfigError for values that would fail later, or silently do something else."""
     if config.loss not in LOSSES:
         raise ConfigError(f"loss must be one of {', '.join(LOSSES)}, not {config.loss!r}")
-    if config.parallel not in MODES:
-        raise ConfigError(f"parallel must be one of {', '.join(MODES)}, not {config.parallel!r}")
     at_least_one = {
         "batch_size": config.batch_size,
         "epochs": config.epochs,
@@ -508,10 +506,6 @@ def _check(config: Any) -> None:
     if config.seed < 0:
         raise ConfigError(f"seed must be at least 0, got {config.seed}")
     learning_rate_schedule(config.optimizer, last_step=1)
-    if config.batch_size % jax.process_count():
-        raise ConfigError(
-            f"batch_size {config.batch_size} cannot be shared by {jax.process_count()} processes"
-        )
 
 
 def _library(config: Any) -> Library:
