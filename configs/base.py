@@ -45,7 +45,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.width = 64
     config.model.depth = 7
     config.model.dtype = "float32"  # of activations: float32 or bfloat16
-    config.model.input_transform = "raw"  # raw, log, log1p
+    config.input_transform = "raw"  # raw, log (natural, of magnitude + 1e-10), log1p (of 100 x magnitude)
+    config.frequency_scale = "linear"  # linear, coseparation (the logarithmic scale of that network)
+    config.frequency_bins = 256  # of a scale that is not linear
 
     config.batch_size = 8  # over all devices
     config.patches_per_epoch = 13_000
@@ -65,6 +67,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.valid.song_overlap = 0.25  # of patches, when a whole validation song is separated
 
     config.init_from = ""  # a run to take weights and statistics from
+    config.init_encoder = ""  # a converted encoder, or a run, to take the encoder's from
+    config.freeze_encoder = (
+        "none"  # none, weights, weights_and_statistics (of BatchNorm: used, not updated)
+    )
+    config.unfreeze_epoch = 0  # epochs after which a frozen encoder is trained too; 0: never
+    config.encoder_lr_scale = 1.0  # of the learning rate, for the encoder's parameters
     config.parallel = "pmap"  # pmap, shard_map
     config.log_every_steps = 10
     config.checkpoint = config_dict.ConfigDict()

@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.swap_channels = 0.5
     config.data.repair = 0.5
     config.model.width = 16
-    config.model.input_transform = "log1p"
+    config.input_transform = "log1p"
     config.patches_per_epoch = 3_200
     config.epochs = 5
     config.optimizer.learning_rate = 1e-3

@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.gain_db = 3.0
     config.data.repair = 0.5
     config.model.width = 8
-    config.model.input_transform = "log1p"
+    config.input_transform = "log1p"
     config.patches_per_epoch = 1_280
     config.epochs = 2
     config.optimizer.learning_rate = 2e-3

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REAL_SONGS = ROOT.parent / "shared" / "music" / "everything-is-remixed"
 
 
-_STRICT = {"test_layers", "test_losses", "test_metrics", "test_unet"}
+_STRICT = {"test_frontend", "test_layers", "test_losses", "test_metrics", "test_unet"}
 
 
 @pytest.fixture(autouse=True)

@@ -29,8 +29,9 @@ def test_base_is_the_reference_recipe_number_for_number():
         "width": 64,
         "depth": 7,
         "dtype": "float32",
-        "input_transform": "raw",
     }
+    assert (config.input_transform, config.frequency_scale) == ("raw", "linear")
+    assert (config.init_encoder, config.freeze_encoder, config.encoder_lr_scale) == ("", "none", 1.0)
     assert config.optimizer.to_dict() == {
         "learning_rate": 1e-5,
         "weight_decay": 1e-6,

@@ -25,14 +25,17 @@ CORE = {
     "vocalsep_jax.losses",
     "vocalsep_jax.metrics",
     "vocalsep_jax.models",
+    "vocalsep_jax.models.frontend",
     "vocalsep_jax.models.layers",
     "vocalsep_jax.models.unet",
+    "vocalsep_jax.optimizer",
     "vocalsep_jax.parallel",
     "vocalsep_jax.plots",
     "vocalsep_jax.runs",
     "vocalsep_jax.separate",
     "vocalsep_jax.spectral",
     "vocalsep_jax.train_step",
+    "vocalsep_jax.transfer",
 }
 NEEDS_TRAIN_EXTRA = {
     "vocalsep_jax.data.pipeline",
@@ -138,8 +141,9 @@ assert np.isfinite(float(loss))
 folder = Path({str(tmp_path)!r}) / "run"
 folder.mkdir()
 audio = dict(sample_rate=8000, n_fft=62, hop=21, patch_frames=32)
-network = dict(width=2, depth=5, dtype="float32", input_transform="raw")
-runs.write_config(folder, dict(name="run", audio=audio, model=network), {{}})
+network = dict(width=2, depth=5, dtype="float32")
+front = dict(input_transform="raw", frequency_scale="linear", frequency_bins=32)
+runs.write_config(folder, dict(name="run", audio=audio, model=network, **front), {{}})
 checkpoints = Checkpoints(folder)
 checkpoints.save("latest", state, 1, {{}})
 checkpoints.close()

@@ -18,7 +18,10 @@ from vocalsep_jax.train_step import create_state
 CONFIG = {
     "name": "tiny",
     "audio": {"sample_rate": 8000, "n_fft": 62, "hop": 21, "patch_frames": 32},
-    "model": {"width": 2, "depth": 5, "dtype": "float32", "input_transform": "raw"},
+    "model": {"width": 2, "depth": 5, "dtype": "float32"},
+    "input_transform": "raw",
+    "frequency_scale": "linear",
+    "frequency_bins": 256,
 }
 
 

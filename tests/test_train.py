@@ -101,7 +101,7 @@ def test_validation_loss_is_the_mean_over_the_patches_of_the_saved_model(finishe
     library = builtin_library(train_songs=2, valid_songs=1, test_songs=0, seconds=4.0, seed=0)
     store = prepare(library, 8000, cache)["valid"]
     patches = list(PatchPipeline(store, Stft(62, 21), 32, 1).validation(12))
-    model = unet_from_config(settings.model)
+    model = unet_from_config(settings)
     shapes = jax.eval_shape(model.init, jax.random.key(0), patches[0].mixture)
     best, step = restore_model(finished, shapes)
     losses = [
@@ -163,7 +163,7 @@ def test_a_warm_start_takes_weights_and_statistics_only(finished, cache, tmp_pat
     settings.optimizer.weight_decay = 0.0
     train_and_evaluate(settings, tmp_path)
     assert f"weights: from {finished}, step" in caplog.text
-    model = train.unet_from_config(settings.model)
+    model = train.unet_from_config(settings)
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32), np.float32))
     source, _ = restore_model(finished, shapes)
     target, step = restore_model(tmp_path, shapes)
@@ -231,20 +231,6 @@ def test_what_is_due_when():
     ]  # fmt: skip
     assert [s for s, d in due.items() if d.validate] == [20, 40, 50]
     assert [s for s, d in due.items() if d.checkpoint] == [15, 20, 30, 40, 45, 50]
-
-
-def test_learning_rate_schedules(cache):
-    settings = config(cache).optimizer
-    settings.learning_rate = 0.1
-    assert float(train.learning_rate_schedule(settings, 100)(99)) == pytest.approx(0.1)
-    settings.warmup_steps = 10
-    settings.schedule = "cosine"
-    rate = train.learning_rate_schedule(settings, 110)
-    assert float(rate(0)) == 0
-    assert float(rate(5)) == pytest.approx(0.05)
-    assert float(rate(10)) == pytest.approx(0.1)
-    assert float(rate(60)) == pytest.approx(0.05)
-    assert float(rate(110)) == pytest.approx(0, abs=1e-9)
 
 
 class TestCommand:

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from vocalsep_jax import losses
-from vocalsep_jax.models.unet import UNet, layer_channels, transform_input, unet_from_config
+from vocalsep_jax.models.frontend import unwarp, warp
+from vocalsep_jax.models.unet import UNet, layer_channels, unet_from_config
 
-CONFIG = {"width": 4, "depth": 5, "dtype": "float32", "input_transform": "raw"}
+MODEL = {"width": 4, "depth": 5, "dtype": "float32"}
+CONFIG = {"model": MODEL, "input_transform": "raw", "frequency_scale": "linear", "frequency_bins": 32}
 
 
 def count(tree):
@@ -66,15 +68,58 @@ def test_sides_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("dtype", "float16"), ("input_transform", "square"), ("depth", 3), ("width", 0)],
+    [
+        ("dtype", "float16"),
+        ("input_transform", "square"),
+        ("frequency_scale", "mel"),
+        ("frequency_bins", 1),
+        ("depth", 3),
+        ("width", 0),
+    ],
 )
 def test_a_config_that_names_no_network_is_refused(field, value):
+    changed = {field: value} if field in CONFIG else {"model": MODEL | {field: value}}
     with pytest.raises(ValueError, match=field if field != "width" else "width >= 1"):
-        unet_from_config(CONFIG | {field: value})
+        unet_from_config(CONFIG | changed)
+
+
+def test_a_warped_network_takes_and_gives_linear_frequency(rng):
+    model = unet_from_config(CONFIG | {"frequency_scale": "coseparation", "input_transform": "log"})
+    x = rng.random((2, 51, 64)).astype(np.float32)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    mask = jax.jit(model.apply)(variables, x)
+    assert mask.shape == x.shape
+    assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
+    plain = UNet(width=4, depth=5, input_transform="log").apply(variables, warp(x, 32))
+    np.testing.assert_allclose(mask, unwarp(plain, 51), atol=1e-6)
+    with pytest.raises(ValueError, match="multiples of 32"):
+        unet_from_config(CONFIG | {"frequency_scale": "coseparation", "frequency_bins": 40}).init(
+            jax.random.key(0), x
+        )
+
+
+def test_frozen_statistics_are_used_and_left_alone(rng):
+    x = rng.random((4, 32, 32)).astype(np.float32)
+    model = unet_from_config(CONFIG, freeze_statistics=True)
+    variables = jax.jit(model.init)(jax.random.key(0), x)
+    stats = jax.tree.map(lambda s: s + 0.5, variables["batch_stats"])
+    variables = variables | {"batch_stats": stats}
+
+    def blocks(train):
+        _, state = model.apply(variables, x, train=train, mutable=["batch_stats", "intermediates"])
+        return state
+
+    training, evaluation = blocks(True), blocks(False)
+    for name, after in training["batch_stats"].items():
+        changed = any((after[k] != stats[name][k]).any() for k in after)
+        assert changed == name.startswith("up"), name
+    for name, value in training["intermediates"].items():
+        same = np.array_equal(value[0], evaluation["intermediates"][name][0])
+        assert same == name.startswith("down"), name
 
 
 def test_bfloat16_keeps_parameters_statistics_and_mask_in_float32():
-    model = unet_from_config(CONFIG | {"dtype": "bfloat16"})
+    model = unet_from_config(CONFIG | {"model": MODEL | {"dtype": "bfloat16"}})
     x = jnp.ones((2, 32, 32))
     with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm mixes dtypes
         variables = model.init(jax.random.key(0), x)
@@ -82,15 +127,6 @@ def test_bfloat16_keeps_parameters_statistics_and_mask_in_float32():
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert mask.dtype == jnp.float32
     assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
-
-
-def test_input_transforms():
-    x = np.array([0.0, 1.0, 10.0], np.float32)
-    np.testing.assert_array_equal(transform_input(x, "raw"), x)
-    np.testing.assert_allclose(transform_input(x, "log"), np.log(x + 1e-10), rtol=1e-5)
-    np.testing.assert_allclose(transform_input(x, "log1p"), np.log(1 + 100 * x), rtol=1e-5)
-    with pytest.raises(ValueError, match="input_transform"):
-        transform_input(x, "cubed")
 
 
 class TestAgainstPyTorch:

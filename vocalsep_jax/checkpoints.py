@@ -68,14 +68,17 @@ class Checkpoints:
         if not saved:  # Orbax would rather keep a later step
             raise RunError(f"{manager.directory}: holds a later step than {step}; move it away")
 
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint, None if there is none."""
+        return self._managers["latest"].latest_step()
+
     def restore_latest(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
         """The latest state, placed as `like` is, and its facts; None if there is no checkpoint.
 
         Raises:
           RunError: if it is damaged.
         """
-        manager = self._managers["latest"]
-        step = manager.latest_step()
+        manager, step = self._managers["latest"], self.latest_step()
         if step is None:
             return None
         model, training = _split(jax.tree.map(_abstract, like))
@@ -110,12 +113,34 @@ def has_checkpoint(run: Path) -> bool:
     return bool(_steps(runs.checkpoint_folder(run) / "latest"))
 
 
-def restore_model(path: Path, like: Any) -> tuple[Any, int]:
-    """Read parameters and batch statistics for use, not for training.
+def read_model(path: Path) -> tuple[Any, int]:
+    """Read parameters and batch statistics as they are, whatever network they belong to.
 
     Args:
       path: a run (its best checkpoint, else its latest), its `checkpoints` folder, one of `best` and
-        `latest` in it, or one step's folder.
+        `latest` in it, one step's folder, or a folder that `save_model` wrote.
+
+    Returns:
+      `{"params": ..., "batch_stats": ...}` of NumPy arrays, and the step it was saved at (0 if the folder
+      does not say).
+
+    Raises:
+      RunError: if there is no checkpoint, or it is damaged.
+    """
+    folder = _step_folder(path)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    with _one_line_errors(folder), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+        shapes = reader.metadata(folder / "model").item_metadata.tree
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+        model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    return jax.tree.map(np.asarray, model), int(folder.name) if folder.name.isdigit() else 0
+
+
+def restore_model(path: Path, like: Any) -> tuple[Any, int]:
+    """Read parameters and batch statistics of a network that is known.
+
+    Args:
+      path: as for `read_model`.
       like: `{"params": ..., "batch_stats": ...}` of arrays or shapes, as the network's `init` gives.
 
     Returns:
@@ -124,12 +149,39 @@ def restore_model(path: Path, like: Any) -> tuple[Any, int]:
     Raises:
       RunError: if there is no checkpoint, or it is not of this network.
     """
-    folder = _step_folder(path)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), like)
-    with _one_line_errors(folder), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
-        model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
-    return jax.tree.map(np.asarray, model), int(folder.name)
+    model, step = read_model(path)
+    if differing := shape_differences(like, model):
+        name, wanted, found = differing[0]
+        more = f", and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise RunError(
+            f"{path}: cannot be restored, it is of another network ({name} is {found}, not {wanted}{more})"
+        )
+    return model, step
+
+
+def save_model(folder: Path, model: Any) -> None:
+    """Write `{"params": ..., "batch_stats": ...}`, or a part of it, as `folder/model`.
+
+    `folder` must not hold one yet.
+    """
+    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+        writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
+
+
+def shape_differences(wanted: Any, found: Any) -> list[tuple[str, str, str]]:
+    """Where two trees of arrays differ in names or shapes: name, wanted, found (shapes, or `absent`)."""
+    a, b = named_arrays(wanted), named_arrays(found)
+    pairs = [(n, _shape(a.get(n)), _shape(b.get(n))) for n in a | b]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree of dictionaries by name, `params/down1/kernel`."""
+    return {"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
+def _shape(x: Any) -> str:
+    return "absent" if x is None else "x".join(map(str, x.shape)) or "scalar"
 
 
 @contextlib.contextmanager
@@ -147,7 +199,7 @@ def _step_folder(path: Path) -> Path:
     path = path.expanduser().resolve()
     if not path.exists():
         raise RunError(f"{path}: no such checkpoint or run folder")
-    if (path / "model").is_dir() and path.name.isdigit():
+    if (path / "model").is_dir():
         return path
     for folder in (path, *(path / k for k in KINDS), *(path / "checkpoints" / k for k in KINDS)):
         if steps := _steps(folder):

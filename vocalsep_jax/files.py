@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it if the block succeeds, removed if it does not.
 
-    Folders are made as needed. Raises OSError as the file system does.
+    The block may make a file there or a folder; a folder replaces nothing but an empty one. Folders above
+    are made as needed. Raises OSError as the file system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -20,7 +22,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield partial
         partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        else:
+            partial.unlink(missing_ok=True)
         raise
 
 

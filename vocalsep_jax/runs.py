@@ -15,7 +15,7 @@ from typing import Any
 
 from vocalsep_jax import __version__, files
 
-FORMAT = 1
+FORMAT = 2
 
 MAY_CHANGE = (
     "name",
@@ -23,6 +23,7 @@ MAY_CHANGE = (
     "log_every_steps",
     "max_minutes",
     "init_from",
+    "init_encoder",
     "data.root",
     "data.cache",
     "checkpoint.every_steps",
@@ -82,6 +83,8 @@ def read_config(run: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: written by a newer version (format {content['format']}, this reads {FORMAT})"
         )
+    if content.get("format") == 1:
+        _upgrade(content["config"])
     return content
 
 
@@ -99,6 +102,12 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         for name in sorted(flat_old.keys() | flat_new.keys())
         if name not in MAY_CHANGE and flat_old.get(name, _ABSENT) != flat_new.get(name, _ABSENT)
     ]
+
+
+def _upgrade(config: dict[str, Any]) -> None:
+    """Give the config of a run of format 1 the fields that the network's front end has had since."""
+    config["input_transform"] = config.get("model", {}).pop("input_transform", "raw")
+    config |= {"frequency_scale": "linear", "frequency_bins": 256}
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

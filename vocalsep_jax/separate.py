@@ -73,7 +73,7 @@ class Separator:
         self._frames: int = config["audio"]["patch_frames"]
         self._overlap, self._batch = overlap, batch_size
 
-        model = unet_from_config(config["model"])
+        model = unet_from_config(config)
         patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self._frames), np.float32)
         shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
         variables, self.step = checkpoints.restore_model(Path(checkpoint), shapes)

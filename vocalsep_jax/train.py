@@ -1,7 +1,8 @@
 """Training: the wiring of songs, pipeline, network, devices and records, and the loop over steps.
 
 A run starts from, in this order: its own latest checkpoint (resuming), the run named in
-`config.init_from` (warm start: weights and statistics only), random weights.
+`config.init_from` (warm start: weights and statistics only), the encoder named in `config.init_encoder`
+(its weights and statistics; the decoder is random), random weights.
 """
 
 from __future__ import annotations
@@ -18,15 +19,21 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import optax
 
-from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral
-from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint, restore_model
+from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral, transfer
+from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
 from vocalsep_jax.data.synth import builtin_library
 from vocalsep_jax.losses import LOSSES
 from vocalsep_jax.models.unet import unet_from_config
+from vocalsep_jax.optimizer import (
+    Phase,
+    carry_over,
+    learning_rate_schedule,
+    make_optimizer,
+    training_phases,
+)
 from vocalsep_jax.parallel import DataParallel, any_process, to_host
 from vocalsep_jax.train_step import (
     AXIS,
@@ -109,32 +116,6 @@ class Outcome:
     signal: int = 0
 
 
-def learning_rate_schedule(optimizer: Any, last_step: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from 0, then constant or a cosine to 0 at `last_step`.
-
-    Raises:
-      ConfigError: for an unknown schedule.
-    """
-    peak, warmup = optimizer.learning_rate, optimizer.warmup_steps
-    if optimizer.schedule == "constant":
-        after = optax.constant_schedule(peak)
-    elif optimizer.schedule == "cosine":
-        after = optax.cosine_decay_schedule(peak, max(last_step - warmup, 1))
-    else:
-        raise ConfigError(f"optimizer.schedule must be constant or cosine, not {optimizer.schedule!r}")
-    if not warmup:
-        return after
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
-
-
-def make_optimizer(optimizer: Any, last_step: int) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019), gradients clipped by global norm where the config says so."""
-    adamw = optax.adamw(learning_rate_schedule(optimizer, last_step), weight_decay=optimizer.weight_decay)
-    if not optimizer.clip_norm:
-        return adamw
-    return optax.chain(optax.clip_by_global_norm(optimizer.clip_norm), adamw)
-
-
 def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
     """Train as `config` says, in `workdir`, going on where an earlier call stopped.
 
@@ -171,6 +152,7 @@ class _Training:
 
         self._config, self._run = config, run
         _check(config)
+        steps_per_epoch = config.patches_per_epoch // config.batch_size
         self._writes = jax.process_index() == 0
         try:
             self._parallel = DataParallel(config.parallel)
@@ -183,15 +165,20 @@ class _Training:
                 config.data.swap_channels,
                 config.data.repair,
             )
-            model = unet_from_config(config.model, AXIS)
+            model = unet_from_config(config, AXIS)
+            self._rate = learning_rate_schedule(config.optimizer, config.epochs * steps_per_epoch)
+            self._phases = training_phases(config, steps_per_epoch)
         except ValueError as error:
             raise ConfigError(str(error)) from error
         factor = 2**config.model.depth
         patch = (self._stft.bins, config.audio.patch_frames)
-        if patch[0] % factor or patch[1] % factor:
+        bins, source = patch[0], "audio.n_fft / 2 + 1"
+        if config.frequency_scale != "linear":
+            bins, source = config.frequency_bins, "frequency_bins"
+        if bins % factor or patch[1] % factor:
             raise ConfigError(
-                f"patches of {patch[0]} bins (audio.n_fft / 2 + 1) x {patch[1]} frames "
-                f"(audio.patch_frames): both must be multiples of {factor} (2^model.depth)"
+                f"patches of {bins} bins ({source}) x {patch[1]} frames (audio.patch_frames): both must "
+                f"be multiples of {factor} (2^model.depth)"
             )
 
         self._refuse_changed_config()
@@ -215,22 +202,30 @@ class _Training:
         self._train_data, self._valid_data = pipelines["train"], pipelines["valid"]
 
         self.schedule = Schedule(
-            config.patches_per_epoch // config.batch_size,
+            steps_per_epoch,
             config.epochs,
             config.log_every_steps,
             config.valid.every_epochs,
             config.checkpoint.every_steps,
         )
-        self._rate = learning_rate_schedule(config.optimizer, self.schedule.last_step)
-        optimizer = make_optimizer(config.optimizer, self.schedule.last_step)
-        loss = LOSSES[config.loss]
-        self._train_step = self._parallel.wrap(make_train_step(model, optimizer, loss), donate=True)
-        self._eval_step = self._parallel.wrap(make_eval_step(model, loss), donate=False)
+        eval_step = make_eval_step(model, LOSSES[config.loss])
+        self._eval_step = self._parallel.wrap(eval_step, donate=False)
         self._predict = jax.jit(model.apply)
 
         checkpoints = Checkpoints(run)
         self._checkpoints = checkpoints
-        fresh = self._parallel.replicate(create_state(model, optimizer, config.seed, patch))
+        # A state is as the phase left it in which its last step was taken; the loop changes it over.
+        phase = self._phase_of(max((checkpoints.latest_step() or 0) - 1, 0))
+        self._enter(phase)
+        fresh = self._parallel.replicate(
+            create_state(
+                model,
+                make_optimizer(config, self.schedule.last_step, phase),
+                config.seed,
+                patch,
+                freeze_encoder=phase.freeze_encoder,
+            )
+        )
         restored = self._restore(fresh)
         self._best: float | None = None
         if restored:
@@ -292,14 +287,44 @@ class _Training:
 
     def _start(self, fresh: TrainState) -> TrainState:
         """The state of step 0."""
+        config = self._config
         log.info("%s", monitoring.parameter_table(fresh.params))
-        if not self._config.init_from:
-            log.info("weights: random (seed %d), encoder and decoder", self._config.seed)
+        if not config.init_from and not config.init_encoder:
+            log.info("weights: random (seed %d), encoder and decoder", config.seed)
             return fresh
-        like = {"params": fresh.params, "batch_stats": fresh.batch_stats}
-        model, step = restore_model(Path(self._config.init_from), like)
-        log.info("weights: from %s, step %d", self._config.init_from, step)
+        model = to_host({"params": fresh.params, "batch_stats": fresh.batch_stats})
+        if config.init_from:
+            model = transfer.start_from_run(config.init_from, model)
+        else:
+            model = transfer.start_from_encoder(config.init_encoder, model)
         return fresh.replace(**self._parallel.replicate(model))
+
+    def _phase_of(self, step: int) -> Phase:
+        """The phase in which the step after `step` steps is taken."""
+        return next(p for p in reversed(self._phases) if p.first_step <= step)
+
+    def _enter(self, phase: Phase) -> None:
+        """Make the training step of a phase; it is compiled when it is first used."""
+        config = self._config
+        if phase.freeze_encoder:
+            what = config.freeze_encoder.replace("_", " ")
+            until = f"for {config.unfreeze_epoch} epochs" if len(self._phases) > 1 else "throughout"
+            log.info("encoder: frozen (%s) %s", what, until)
+        step = make_train_step(
+            unet_from_config(config, AXIS, freeze_statistics=phase.freeze_statistics),
+            make_optimizer(config, self.schedule.last_step, phase),
+            LOSSES[config.loss],
+            freeze_encoder=phase.freeze_encoder,
+        )
+        self._train_step = self._parallel.wrap(step, donate=True)
+
+    def _change_over(self, phase: Phase) -> None:
+        """Go from the phase before to `phase`: the encoder is trained from here on."""
+        self._enter(phase)
+        optimizer = make_optimizer(self._config, self.schedule.last_step, phase)
+        fresh = self._parallel.replicate(optimizer.init(to_host(self._state.params)))
+        self._state = self._state.replace(opt_state=carry_over(self._state.opt_state, fresh))
+        log.info("encoder: trained from step %d on", self._step)
 
     # --- the loop --------------------------------------------------------------------------------
 
@@ -312,8 +337,12 @@ class _Training:
         batches = self._train_data.training(self._config.seed, self._augmentation, self._step, last)
         clock = _Clock()
         in_flight: deque[Any] = deque()
-        first = True
+        changes = {p.first_step: p for p in self._phases[1:]}
+        first = True  # of this call, or of a phase
         for batch in clock.waiting(self._placed(batches)):
+            if self._step in changes:
+                self._change_over(changes[self._step])
+                first = True
             self._state, loss = self._train_step(self._state, batch)
             self._step += 1
             in_flight.append(loss)
@@ -505,7 +534,8 @@ def _check(config: Any) -> None:
         )
     if config.seed < 0:
         raise ConfigError(f"seed must be at least 0, got {config.seed}")
-    learning_rate_schedule(config.optimizer, last_step=1)
+    if config.init_from and config.init_encoder:
+        raise ConfigError("init_from and init_encoder: a run starts from one of them, not both")
 
 
 def _library(config: Any) -> Library:

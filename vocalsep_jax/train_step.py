@@ -16,7 +16,7 @@ import optax
 from jax import lax
 
 from vocalsep_jax import metrics
-from vocalsep_jax.models.unet import UNet
+from vocalsep_jax.models.unet import UNet, is_encoder
 
 Array = jax.Array
 
@@ -73,7 +73,7 @@ class TrainState(flax.struct.PyTreeNode):
       step: int32 `[]`, steps taken.
       params: network parameters.
       batch_stats: BatchNorm running statistics.
-      opt_state: optimiser state.
+      opt_state: optimiser state, of the parameters that are trained.
       totals: metrics since the last log.
     """
 
@@ -84,8 +84,18 @@ class TrainState(flax.struct.PyTreeNode):
     totals: Totals
 
 
+def trained_params(params: dict[str, Any], freeze_encoder: bool) -> dict[str, Any]:
+    """The parameters that training changes: all, or those of the decoder."""
+    return {name: x for name, x in params.items() if not (freeze_encoder and is_encoder(name))}
+
+
 def create_state(
-    model: UNet, optimizer: optax.GradientTransformation, seed: int, patch: tuple[int, int]
+    model: UNet,
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    patch: tuple[int, int],
+    *,
+    freeze_encoder: bool = False,
 ) -> TrainState:
     """A freshly initialised state; `patch` is the `(F, T)` the network is traced with."""
     # Compiled as one program, from which XLA drops the forward pass; and with the random bits that are
@@ -96,7 +106,7 @@ def create_state(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
-        opt_state=optimizer.init(variables["params"]),
+        opt_state=optimizer.init(trained_params(variables["params"], freeze_encoder)),
         totals=Totals.zero(),
     )
 
@@ -114,18 +124,23 @@ def make_train_step(
     model: UNet,
     optimizer: optax.GradientTransformation,
     loss: Callable[[Array, Array], Array],
+    *,
+    freeze_encoder: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
 
     `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch. The
     returned function maps `(state, batch)` to the next state and the batch's loss; metrics accumulate
-    in `state.totals`.
+    in `state.totals`. With `freeze_encoder` the encoder's parameters stay as they are; no gradient of
+    them is formed, and `optimizer` never sees them.
     """
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-        def objective(params: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+        before = trained_params(state.params, freeze_encoder)
+
+        def objective(trained: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
             mask, updated = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": state.params | trained, "batch_stats": state.batch_stats},
                 batch.mixture,
                 train=True,
                 mutable=["batch_stats"],
@@ -134,10 +149,10 @@ def make_train_step(
             means = {name: jnp.mean(values) for name, values in qualities.items()}
             return means["loss"], (updated["batch_stats"], means)
 
-        (_, (batch_stats, means)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+        (_, (batch_stats, means)), grads = jax.value_and_grad(objective, has_aux=True)(before)
         grads, means = lax.pmean((grads, means), AXIS)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = optimizer.update(grads, state.opt_state, before)
+        params = state.params | optax.apply_updates(before, updates)
 
         means["grad_norm"] = optax.global_norm(grads)
         means["param_norm"] = optax.global_norm(params)

@@ -14,27 +14,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vocalsep_jax.models.frontend import (
+    FREQUENCY_SCALES,
+    INPUT_TRANSFORMS,
+    transform_input,
+    unwarp,
+    warp,
+)
 from vocalsep_jax.models.layers import Conv4x4, batch_norm, down_conv, up_conv
 
 Array = jax.Array
-
-INPUT_TRANSFORMS = ("raw", "log", "log1p")
-
-
-def transform_input(magnitude: Array, kind: str) -> Array:
-    """What the network sees of a magnitude.
-
-    `raw` is the magnitude itself, `log` its natural logarithm after adding 1e-10 (the
-    co-separation front end), `log1p` is ln(1 + 100 |X|): a logarithm above |X| = 0.01, about the
-    level of a quiet but audible bin, that does not spend its range on what lies below hearing.
-    """
-    if kind == "raw":
-        return magnitude
-    if kind == "log":
-        return jnp.log(magnitude + 1e-10)
-    if kind == "log1p":
-        return jnp.log1p(100.0 * magnitude)
-    raise ValueError(f"input_transform must be one of {', '.join(INPUT_TRANSFORMS)}, not {kind!r}")
 
 
 class UNet(nn.Module):
@@ -44,7 +33,11 @@ class UNet(nn.Module):
       width: channels of the first layer; deeper layers have 2x, 4x, then 8x that.
       depth: number of down (and of up) layers; at least 4. Patch sides must be multiples of 2^depth.
       dtype: dtype of activations. Parameters, statistics, input transform and mask are float32.
-      input_transform: one of `INPUT_TRANSFORMS`.
+      input_transform: one of `frontend.INPUT_TRANSFORMS`.
+      frequency_scale: one of `frontend.FREQUENCY_SCALES`: the one the layers work on.
+      frequency_bins: G, the bins of a scale that is not linear.
+      freeze_statistics: whether the encoder's BatchNorm uses its running statistics in training too, and
+        leaves them as they are.
       axis_name: device axis over which BatchNorm averages its statistics when training.
     """
 
@@ -52,14 +45,21 @@ class UNet(nn.Module):
     depth: int = 7
     dtype: Any = jnp.float32
     input_transform: str = "raw"
+    frequency_scale: str = "linear"
+    frequency_bins: int = 256
+    freeze_statistics: bool = False
     axis_name: str | None = None
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool = False) -> Array:
         """Predict the mask of one voice.
 
+        The output of each block is kept under its name (`down1_block`, ...) in the collection
+        `intermediates` where a caller makes that mutable.
+
         Args:
-          magnitude: float32 `[B, F, T]`, at least 0; F and T multiples of `2**depth`.
+          magnitude: float32 `[B, F, T]`, at least 0, of linear frequency. T, and F or else G, multiples of
+            `2**depth`.
           train: use batch statistics (and update them, where `batch_stats` is mutable) instead of
             the running ones.
 
@@ -69,18 +69,21 @@ class UNet(nn.Module):
         Raises:
           ValueError: if a side of the patch is not a multiple of `2**depth`.
         """
+        x = magnitude
+        if self.frequency_scale == "coseparation":
+            x = warp(x, self.frequency_bins)
         factor = 2**self.depth
-        if magnitude.shape[1] % factor or magnitude.shape[2] % factor:
-            raise ValueError(
-                f"patch sides must be multiples of {factor} (2^depth), got {magnitude.shape[1:]}"
-            )
+        if x.shape[1] % factor or x.shape[2] % factor:
+            raise ValueError(f"patch sides must be multiples of {factor} (2^depth), got {x.shape[1:]}")
         down, up = layer_channels(self.width, self.depth)
-        x = transform_input(magnitude, self.input_transform)[..., None].astype(self.dtype)
+        x = transform_input(x, self.input_transform)[..., None].astype(self.dtype)
         skips = []
+        renew = train and not self.freeze_statistics
         for n, features in enumerate(down, start=1):
             x = Conv4x4(features, down_conv, self.dtype, name=f"down{n}")(x)
-            x = batch_norm(train, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
+            x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
             x = nn.leaky_relu(x, 0.2)
+            self.sow("intermediates", f"down{n}_block", x)
             skips.append(x)
         x = skips.pop()
         for n, features in enumerate(up, start=1):
@@ -90,7 +93,12 @@ class UNet(nn.Module):
             if n < self.depth:
                 x = batch_norm(train, self.dtype, self.axis_name, name=f"up{n}_norm")(x)
                 x = nn.relu(x)
-        return nn.sigmoid(x[..., 0].astype(jnp.float32))
+                self.sow("intermediates", f"up{n}_block", x)
+        mask = nn.sigmoid(x[..., 0].astype(jnp.float32))
+        self.sow("intermediates", f"up{self.depth}_block", mask[..., None])
+        if self.frequency_scale == "coseparation":
+            mask = unwarp(mask, magnitude.shape[1])
+        return mask
 
 
 def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:
@@ -106,24 +114,39 @@ def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:
     return down, up
 
 
-def unet_from_config(model: Mapping[str, Any], axis_name: str | None = None) -> UNet:
-    """The network a config's `model` section describes.
+def is_encoder(name: str) -> bool:
+    """Whether a module of the network (`down1`, `down1_norm`, `up1`, ...) belongs to its encoder."""
+    return name.startswith("down")
+
+
+def unet_from_config(
+    config: Mapping[str, Any], axis_name: str | None = None, *, freeze_statistics: bool = False
+) -> UNet:
+    """The network that a config (or a run's, as read back) describes.
 
     Raises:
-      ValueError: if the section names an unknown dtype or input transform.
+      ValueError: if it names an unknown dtype, input transform or frequency scale, or has sizes that
+        no network has.
     """
-    if model["dtype"] not in ("float32", "bfloat16"):
-        raise ValueError(f"model.dtype must be float32 or bfloat16, not {model['dtype']!r}")
-    if model["input_transform"] not in INPUT_TRANSFORMS:
-        raise ValueError(
-            f"model.input_transform must be one of {', '.join(INPUT_TRANSFORMS)}, "
-            f"not {model['input_transform']!r}"
-        )
+    model = config["model"]
+    choices = {
+        "model.dtype": (model["dtype"], ("float32", "bfloat16")),
+        "input_transform": (config["input_transform"], INPUT_TRANSFORMS),
+        "frequency_scale": (config["frequency_scale"], FREQUENCY_SCALES),
+    }
+    for field, (value, allowed) in choices.items():
+        if value not in allowed:
+            raise ValueError(f"{field} must be one of {', '.join(allowed)}, not {value!r}")
+    if config["frequency_bins"] < 2:
+        raise ValueError(f"frequency_bins must be at least 2, got {config['frequency_bins']}")
     layer_channels(model["width"], model["depth"])
     return UNet(
         width=model["width"],
         depth=model["depth"],
         dtype=jnp.dtype(model["dtype"]),
-        input_transform=model["input_transform"],
+        input_transform=config["input_transform"],
+        frequency_scale=config["frequency_scale"],
+        frequency_bins=config["frequency_bins"],
+        freeze_statistics=freeze_statistics,
         axis_name=axis_name,
     )
