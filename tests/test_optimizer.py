@@ -56,7 +56,7 @@ def test_learning_rate_schedules():
     assert float(rate(10)) == pytest.approx(0.1)
     assert float(rate(60)) == pytest.approx(0.05)
     assert float(rate(110)) == pytest.approx(0, abs=1e-9)
-    with pytest.raises(ValueError, match="optimizer.schedule"):
+    with pytest.raises(ValueError, match="constant or cosine"):
         learning_rate_schedule(settings(schedule="step").optimizer, 10)
 
 
@@ -67,7 +67,7 @@ def test_one_phase_is_plain_adamw(params, clip_norm):
         plain = optax.chain(optax.clip_by_global_norm(clip_norm), plain)
     ours, _ = run(make_optimizer(settings(clip_norm=clip_norm), 10, ALL), params, range(5))
     expected, _ = run(plain, params, range(5))
-    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), ours, expected)
 
 
 def test_the_encoder_s_learning_rate_is_scaled_and_the_decoder_s_is_not(params):

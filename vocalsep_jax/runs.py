@@ -90,7 +90,7 @@ def read_config(run: Path) -> dict[str, Any]:
 
 def write_config(run: Path, config: Mapping[str, Any], songs: Mapping[str, Any]) -> None:
     """Write `config.json`; `songs` says what the run is trained and validated on."""
-    content = {"format": FORMAT, "config": config, "songs": songs, "versions": _versions()}
+    content = {"format": FORMAT, "config": config, "songs": songs, "versions": package_versions()}
     files.write_text(config_path(run), json.dumps(content, indent=2) + "\n")
 
 
@@ -124,7 +124,8 @@ def _show(flat: Mapping[str, Any], name: str) -> str:
     return json.dumps(flat[name]) if name in flat else "(absent)"
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of this package and of those that decide what it computes."""
     versions = {"vocalsep_jax": __version__}
     for package in _PACKAGES:
         try:
