@@ -3,21 +3,23 @@
     python tools/convert_torch_encoder.py unet_latest.pth encoder/
     python -m vocalsep_jax.main --config configs/base.py --config.init_encoder=encoder/
 
-IN is the state dict of the co-separation audio network (5 or 7 layers, any width); OUT becomes a folder with an
-Orbax checkpoint and report.json. --full converts the audio decoder too; then OUT can be given to
---config.init_from. --to-torch goes the other way: IN is a run, a checkpoint or a converted folder, OUT a file
-for PyTorch, with the encoder under its published names and the decoder as upconvlayerN.*.
+IN is the state dict of the co-separation audio network (5 or 7 layers, any width); OUT becomes a folder
+with an Orbax checkpoint and report.json. --full converts the audio decoder too; then OUT can also be given
+to --config.init_from. --to-torch goes the other way: IN is a run, a checkpoint or a converted folder, OUT a
+file for PyTorch, with the encoder under its published names and the decoder as upconvlayerN.*.
 
-Every conversion is proved before anything is written: both networks see the same input, and the output of each
-block must agree. The licence of the published weights is their authors' (the code's is CC BY 4.0).
+Every conversion is proved before OUT is written: both networks see the same input, and the output of each
+block must agree. The published code is CC BY 4.0; whose weights you convert, on which terms, you know.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import logging
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,9 +66,9 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
         raise ConversionError(f"{source}: {error}") from error
     x = coseparation.proof_input(network.depth)
     reference = torch_io.activations(state, network, x, full=full)
+    left_out = _left_out(state, network, full=full)
+    del state  # the full network need not be in memory twice from here on
     proof = coseparation.relative_differences(coseparation.activations(model, x), reference)
-
-    targets = named_arrays(model)
     report = {
         "format": 1,
         "source": {
@@ -77,12 +79,10 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
             "dtypes": sorted(dtypes),
         },
         "network": {"width": network.width, "depth": network.depth},
-        "licence": f"the published code is {LICENCE}; the weights are their authors'",
+        "licence": f"the published code is {LICENCE}; whoever made these weights says how to use them",
         "citation": CITATION,
-        "converted": [
-            _row(entry, targets[entry.target]) for entry in coseparation.taken(network, full=full)
-        ],
-        "left_out": _left_out(state, network, full=full),
+        "converted": _rows(coseparation.taken(network, full=full), model),
+        "left_out": left_out,
         "proof": {"tolerance": TOLERANCE, "relative_difference": proof},
         "versions": runs.package_versions() | {"torch": torch_io.VERSION},
     }
@@ -105,30 +105,34 @@ def export(source: Path, path: Path) -> None:
     if path.exists():
         raise ConversionError(f"{path}: exists already; remove it or choose another")
     model, step = read_model(source)
-    state = coseparation.to_torch(model, step)
-    network = coseparation.identify({key: x.shape for key, x in state.items()})
-    full = bool(network.decoder)
+    network = coseparation.network_of(model)
+    rows = _rows(coseparation.entries(network), model)
     x = coseparation.proof_input(network.depth)
-    exported = torch_io.activations(state, network, x, full=full)
-    proof = coseparation.relative_differences(exported, coseparation.activations(model, x))
-    arrays = named_arrays(model)
-    rows = [_row(entry, arrays[entry.target]) for entry in coseparation.entries(network)]
+    reference = coseparation.activations(model, x)
+    state = coseparation.to_torch(model, network, step)
+    del model  # the full network need not be in memory twice from here on
+    exported = torch_io.activations(state, network, x, full=bool(network.decoder))
+    proof = coseparation.relative_differences(exported, reference)
     _show({"converted": rows, "left_out": [], "proof": {"relative_difference": proof}})
     _check(proof)
     torch_io.save(state, path)
 
 
-def _row(entry: coseparation.Entry, array: np.ndarray) -> dict[str, Any]:
-    return {
-        "source": entry.source,
-        "source_shape": list(entry.shape),
-        "target": entry.target,
-        "shape": list(array.shape),
-        "transpose": list(entry.axes) if entry.axes else None,
-        "input_channels_left_out": entry.skip,
-        "mean": float(array.mean(dtype=np.float64)),
-        "std": float(array.std(dtype=np.float64)),
-    }
+def _rows(entries: list[coseparation.Entry], model: Any) -> list[dict[str, Any]]:
+    arrays = {name: np.asarray(x) for name, x in named_arrays(model).items()}
+    return [
+        {
+            "source": entry.source,
+            "source_shape": list(entry.shape),
+            "target": entry.target,
+            "shape": list(arrays[entry.target].shape),
+            "transpose": list(entry.axes) if entry.axes else None,
+            "input_channels_left_out": entry.skip,
+            "mean": float(arrays[entry.target].mean(dtype=np.float64)),
+            "std": float(arrays[entry.target].std(dtype=np.float64)),
+        }
+        for entry in entries
+    ]
 
 
 def _left_out(state: Mapping[str, Any], network: Network, *, full: bool) -> list[dict[str, str]]:
@@ -142,7 +146,8 @@ def _left_out(state: Mapping[str, Any], network: Network, *, full: bool) -> list
     if full and network.visual:
         key = f"{coseparation.block_key(network, 'up1')}.0.weight"
         reasons[f"{key}[:{network.visual}]"] = "meets the visual feature, which there is none of"
-    return [{"source": key, "why": why} for key, why in reasons.items()]
+    rows = [{"source": key, "why": why} for key, why in reasons.items()]
+    return sorted(rows, key=lambda row: row["why"])
 
 
 def _show(report: Mapping[str, Any]) -> None:
@@ -154,8 +159,9 @@ def _show(report: Mapping[str, Any]) -> None:
             f"{row['source']:38}{shapes[0]:>19}   {row['target']:31}{shapes[1]:>19}  "
             f"{axes:>7} {row['mean']:10.2e} {row['std']:9.2e}"
         )
-    for row in report["left_out"]:
-        print(f"{row['source']:38} left out: {row['why']}")
+    for why, keys in itertools.groupby(report["left_out"], key=lambda row: row["why"]):
+        patterns = {re.sub(r"layer\d+", "layerN", row["source"]): None for row in keys}
+        print(f"left out ({why}): {', '.join(patterns)}")
     print(f"\n{'block':8} largest relative difference between PyTorch and Flax")
     for block, difference in report["proof"]["relative_difference"].items():
         print(f"{block:8} {difference:.1e}")
@@ -165,7 +171,7 @@ def _check(proof: Mapping[str, float]) -> None:
     worst = max(proof, key=lambda block: proof[block])
     if not proof[worst] <= TOLERANCE:
         raise ConversionError(
-            f"the networks differ: {worst} by {proof[worst]:.1e}, more than {TOLERANCE:.0e}; nothing written"
+            f"the networks differ, {worst} by {proof[worst]:.1e} (at most {TOLERANCE:.0e}): nothing written"
         )
 
 

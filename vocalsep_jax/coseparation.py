@@ -86,14 +86,14 @@ class Entry:
         return f"{self.collection}/{self.module}/{self.name}"
 
     def to_flax(self, array: np.ndarray) -> np.ndarray:
-        """The array as Flax has it."""
+        """The array as Flax has it: a copy."""
         array = array[self.skip :] if self.axes else array
-        return np.ascontiguousarray(array.transpose(self.axes), np.float32)
+        return np.array(array.transpose(self.axes), np.float32, order="C")
 
     def to_torch(self, array: np.ndarray) -> np.ndarray:
-        """The array as PyTorch has it, without the channels left out."""
+        """The array as PyTorch has it, without the channels left out: a copy."""
         back = tuple(np.argsort(self.axes)) if self.axes else None
-        return np.ascontiguousarray(array.transpose(back), np.float32)
+        return np.array(array.transpose(back), np.float32, order="C")
 
 
 def entries(network: Network) -> list[Entry]:
@@ -216,7 +216,7 @@ def to_flax(state: Mapping[str, np.ndarray], network: Network, *, full: bool) ->
       full: the decoder too; of its first up layer, the part of the kernel that the audio meets.
 
     Returns:
-      `{"params": {"down1": {"kernel": ...}, ...}, "batch_stats": {...}}`, float32.
+      `{"params": {"down1": {"kernel": ...}, ...}, "batch_stats": {...}}`, float32, on the CPU.
 
     Raises:
       ConversionError: if a value is not finite or a variance is negative.
@@ -228,7 +228,8 @@ def to_flax(state: Mapping[str, np.ndarray], network: Network, *, full: bool) ->
             raise ConversionError(f"{entry.source} holds NaN or infinity")
         if entry.name == "var" and array.min() < 0:
             raise ConversionError(f"{entry.source} holds a negative variance")
-        tree[entry.collection].setdefault(entry.module, {})[entry.name] = entry.to_flax(array)
+        module = tree[entry.collection].setdefault(entry.module, {})
+        module[entry.name] = jax.device_put(entry.to_flax(array), _cpu())
     return tree
 
 
@@ -237,19 +238,23 @@ def taken(network: Network, *, full: bool) -> list[Entry]:
     return [entry for entry in entries(network) if full or is_encoder(entry.module)]
 
 
-def to_torch(model: Mapping[str, Any], step: int) -> dict[str, np.ndarray]:
+def network_of(model: Mapping[str, Any]) -> Network:
+    """Which network `{"params": ..., "batch_stats": ...}` of ours is, whole or an encoder alone."""
+    params = model["params"]
+    depth = sum(re.fullmatch(r"down\d+", name) is not None for name in params)
+    return Network(params["down1"]["kernel"].shape[-1], depth, _DECODERS[1] if "up1" in params else "")
+
+
+def to_torch(model: Mapping[str, Any], network: Network, step: int) -> dict[str, np.ndarray]:
     """A state dict of our U-Net: `audionet_convlayerN.*` down and `upconvlayerN.*` up.
 
     Args:
       model: `{"params": ..., "batch_stats": ...}`, whole or of an encoder alone.
+      network: as `network_of` found it.
       step: training steps taken; goes into PyTorch's counters of batches.
     """
-    params = model["params"]
-    depth = sum(re.fullmatch(r"down\d+", name) is not None for name in params)
-    width = params["down1"]["kernel"].shape[-1]
-    decoder = _DECODERS[1] if "up1" in params else ""
     state = {}
-    for entry in entries(Network(width, depth, decoder)):
+    for entry in entries(network):
         state[entry.source] = entry.to_torch(model[entry.collection][entry.module][entry.name])
         if entry.name == "var":
             key = entry.source.removesuffix("1.running_var") + _COUNTER
@@ -284,10 +289,9 @@ def activations(model: Mapping[str, Any], x: np.ndarray) -> dict[str, np.ndarray
     Returns:
       float32 `[B, F, T, C]` for each of `down1`, ..., and `up1`, ...
     """
-    params = model["params"]
-    names = [name for name in params if not name.endswith("_norm")]
-    depth = sum(map(is_encoder, names))
-    unet = UNet(params["down1"]["kernel"].shape[-1], depth)
+    network = network_of(model)
+    names = [name for name in model["params"] if not name.endswith("_norm")]
+    unet = UNet(network.width, network.depth)
 
     def blocks(model: Any, x: jax.Array) -> dict[str, jax.Array]:
         # A decoder that is not there is filled in with zeros; as nothing asks for its outputs, it is
@@ -300,8 +304,15 @@ def activations(model: Mapping[str, Any], x: np.ndarray) -> dict[str, np.ndarray
         _, state = unet.apply(filled, x, mutable=["intermediates"])
         return {name: state["intermediates"][f"{name}_block"][0] for name in names}
 
-    with jax.default_device(jax.local_devices(backend="cpu")[0]):
-        return {name: np.asarray(y) for name, y in jax.jit(blocks)(model, x).items()}
+    # On the CPU: other devices may multiply with fewer digits. Aliased, and with buffers freed early: the
+    # full network need not be in memory twice.
+    placed = jax.device_put((model, x), _cpu(), may_alias=True)
+    frugal = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+    return {name: np.asarray(y) for name, y in jax.jit(blocks, compiler_options=frugal)(*placed).items()}
+
+
+def _cpu() -> jax.Device:
+    return jax.local_devices(backend="cpu")[0]
 
 
 def relative_differences(

@@ -26,8 +26,8 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
       path: as `torch.save` writes it, today or in the past.
 
     Returns:
-      Its arrays (floating point ones as float32), the dtypes of these in the file, and how the state dict lay
-      in it.
+      Its arrays (floating point ones as float32), the dtypes of these in the file, and how the state
+      dict lay in it.
 
     Raises:
       ConversionError: if it cannot be read, or holds anything but a state dict of tensors.
