@@ -16,7 +16,11 @@ from typing import Any
 
 import jax
 import numpy as np
+
+_handlers = list(logging.root.handlers)
 import orbax.checkpoint as ocp
+
+logging.root.handlers[:] = _handlers  # importing Orbax logs something, for which absl installs a handler
 
 from vocalsep_jax import runs
 from vocalsep_jax.runs import RunError

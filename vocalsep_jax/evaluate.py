@@ -12,32 +12,45 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vocalsep_jax import files, runs, spectral
+from vocalsep_jax import audio, files, runs, spectral
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
 
 if TYPE_CHECKING:
     from vocalsep_jax.data.songs import Stems
+    from vocalsep_jax.separate import Separator
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("mixture", "silence", "estimate", "ideal")
 
 
-def baselines(song: Stems, stft: spectral.Stft) -> dict[str, float]:
-    """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`."""
-    from vocalsep_jax.metrics import usdr
+def baselines(song: Stems, sample_rate: int, stft: spectral.Stft, mask_rate: int) -> dict[str, float]:
+    """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`.
 
-    ideal = spectral.apply_mask(
+    Args:
+      song: at `sample_rate`.
+      sample_rate: Hz, at which the scores are taken.
+      stft, mask_rate: the transform of the ideal ratio mask, and the rate in Hz it works at.
+    """
+    from vocalsep_jax.metrics import usdr
+    from vocalsep_jax.separate import apply_mask_at
+
+    vocals, accompaniment = (
+        audio.resample(x, sample_rate, mask_rate) for x in (song.vocals, song.accompaniment)
+    )
+    ideal = apply_mask_at(
+        mask_rate,
         song.mixture,
+        sample_rate,
         stft,
-        lambda _: spectral.ideal_ratio_mask(song.vocals, song.accompaniment, stft),
+        lambda _: spectral.ideal_ratio_mask(vocals, accompaniment, stft),
     )
     return {
         "mixture": usdr(song.vocals, song.mixture),
@@ -46,13 +59,13 @@ def baselines(song: Stems, stft: spectral.Stft) -> dict[str, float]:
     }
 
 
-def score_song(
-    song: Stems, separate: Callable[[np.ndarray], np.ndarray], stft: spectral.Stft
-) -> dict[str, float]:
-    """uSDR in dB of each of `COLUMNS`; `separate` maps a mixture `[S, C]` to its vocals."""
+def score_song(song: Stems, sample_rate: int, separator: Separator) -> dict[str, float]:
+    """uSDR in dB of each of `COLUMNS` for a song at `sample_rate` Hz."""
     from vocalsep_jax.metrics import usdr
 
-    return baselines(song, stft) | {"estimate": usdr(song.vocals, separate(song.mixture))}
+    estimate = separator.separate(song.mixture, sample_rate)["vocals"]
+    scores = baselines(song, sample_rate, separator.stft, separator.sample_rate)
+    return scores | {"estimate": usdr(song.vocals, estimate)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -68,6 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--split", default="test", choices=song_files.SPLITS, help="which songs (%(default)s)"
     )
     parser.add_argument("--overlap", type=float, default=0.5, help="(%(default)s)")
+    parser.add_argument(
+        "--sample-rate",
+        type=int,
+        metavar="HZ",
+        help="rate the scores are taken at; the same for models that are compared (the model's)",
+    )
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
     options = parser.parse_args(argv)
     start_logging()
@@ -75,6 +94,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from vocalsep_jax.separate import Separator
 
     try:
+        if options.sample_rate is not None and options.sample_rate < 1:
+            raise ValueError(f"--sample-rate must be at least 1, got {options.sample_rate}")
         songs = runs.read_config(runs.find_run(options.checkpoint)).get("songs", {})
         trained, validated = ([name for name, _ in songs.get(s, [])] for s in ("train", "valid"))
         chosen = _songs(options.data, options.split, validated)
@@ -85,20 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if seen := [s.name for s in chosen if s.name in trained]:
         log.warning("the checkpoint was trained on %d of these songs: %s", len(seen), ", ".join(seen))
 
+    rate = options.sample_rate or separator.sample_rate
     scores: dict[str, dict[str, float]] = {}
     width = max(len("vocals uSDR, dB"), *(len(s.name) for s in chosen))
     print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in COLUMNS))
     for song in chosen:
         try:
-            stems = song.load(separator.sample_rate)
+            stems = song.load(rate)
         except song_files.SongError as error:
             log.error("error: %s", error)
             continue
-        scores[song.name] = score_song(
-            stems,
-            lambda x: separator.separate(x, separator.sample_rate)["vocals"],
-            separator.stft,
-        )
+        scores[song.name] = score_song(stems, rate, separator)
         print(_row(song.name, scores[song.name], width), flush=True)
     if len(scores) > 1:
         median = {c: float(np.median([s[c] for s in scores.values()])) for c in COLUMNS}

@@ -72,6 +72,43 @@ def curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     return figure
 
 
+def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str) -> Figure:
+    """Validation loss, DICE and SDR of several configs, each trained with several seeds.
+
+    Args:
+      histories: for each config, the histories of its runs. Lines are means over runs, bands go from the
+        least to the greatest.
+      title: of the figure.
+    """
+    figure = Figure(figsize=(15, 5), dpi=110)
+    axes = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.12, top=0.85, wspace=0.18)
+    panels = (("loss", "Validation loss"), ("dice", "Validation DICE"), ("sdr", "Validation uSDR, dB"))
+    for axis, (quality, name) in zip(axes, panels, strict=True):
+        for number, (config, runs) in enumerate(histories.items()):
+            epochs, values = over_seeds(runs, quality)
+            if not epochs:
+                continue
+            color = f"C{number}"
+            axis.plot(epochs, values.mean(axis=0), "o-", color=color, ms=3, label=config)
+            axis.fill_between(
+                epochs, values.min(axis=0), values.max(axis=0), color=color, alpha=0.15, linewidth=0
+            )
+        axis.set(title=name, xlabel="epoch")
+        axis.grid(alpha=0.3)
+    if axes[0].lines:
+        axes[0].legend()
+    figure.suptitle(title)
+    return figure
+
+
+def over_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], quality: str) -> tuple[list[float], np.ndarray]:
+    """A quality at the validations that all of several runs have had: epochs, values `[runs, epochs]`."""
+    valid = [{line["epoch"]: line for line in run if line["kind"] == "valid"} for run in runs]
+    epochs = sorted(set.intersection(*(set(v) for v in valid))) if valid else []
+    return epochs, np.array([[v[e][quality] for e in epochs] for v in valid], float)
+
+
 def prediction(
     mixture: np.ndarray,
     vocals: np.ndarray,

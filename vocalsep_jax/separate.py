@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -105,10 +105,7 @@ class Separator:
             raise ValueError("the waveform holds NaN or infinity")
         shape = mixture.shape
         mixture = mixture.reshape(shape[0], -1)
-        inner = audio.resample(mixture, sample_rate, self.sample_rate)
-        inner = audio.fit_length(inner, max(1, len(inner)))
-        vocals = spectral.apply_mask(inner, self.stft, self._mask)
-        vocals = audio.fit_length(audio.resample(vocals, self.sample_rate, sample_rate), mixture.shape[0])
+        vocals = apply_mask_at(self.sample_rate, mixture, sample_rate, self.stft, self._mask)
         stems = (vocals, mixture - vocals)
         return {name: x.reshape(shape) for name, x in zip(STEMS, stems, strict=True)}
 
@@ -154,6 +151,31 @@ class Separator:
             batch_size=self._batch,
             overlap=self._overlap,
         )
+
+
+def apply_mask_at(
+    mask_rate: int,
+    mixture: np.ndarray,
+    sample_rate: int,
+    stft: spectral.Stft,
+    mask_of: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """`spectral.apply_mask` on a waveform of another rate than the mask's, resampled there and back.
+
+    Args:
+      mask_rate: Hz, at which `stft` and `mask_of` work.
+      mixture: float32 `[S, C]`.
+      sample_rate: Hz, of `mixture`.
+      stft: the transform.
+      mask_of: magnitudes `[C, F, N]` to a mask of that shape.
+
+    Returns:
+      float32 `[S, C]` at `sample_rate`.
+    """
+    inner = audio.resample(mixture, sample_rate, mask_rate)
+    inner = audio.fit_length(inner, max(1, len(inner)))
+    filtered = spectral.apply_mask(inner, stft, mask_of)
+    return audio.fit_length(audio.resample(filtered, mask_rate, sample_rate), mixture.shape[0])
 
 
 def _parser() -> argparse.ArgumentParser:

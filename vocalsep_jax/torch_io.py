@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,7 +37,8 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
             pass
         # Where the format allows, tensors are mapped into memory: what is not converted is not read.
         mapped = zipfile.is_zipfile(path)
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with warnings.catch_warnings(action="ignore"):  # of formats it may not know; it says so if not
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         state, layout = coseparation.unwrap(content)
         return *_arrays(state), layout
     except OSError as error:
@@ -50,7 +51,7 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
 
 def save(state: Mapping[str, np.ndarray], path: Path) -> None:
     """Write arrays as a PyTorch state dict, whole or not at all. Raises OSError as the file system does."""
-    tensors = {key: torch.from_numpy(np.array(x)) for key, x in state.items()}
+    tensors = {key: torch.from_numpy(x) for key, x in state.items()}
     with files.replacing(path) as partial:
         torch.save(tensors, partial)
 
@@ -117,6 +118,7 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if wanted := re.search(r"GLOBAL (\S+)", text):
         return f"refused: it asks to run {wanted[1]} when it is loaded, which a file of weights need not"
-    if isinstance(error, pickle.UnpicklingError | EOFError):
-        return "damaged, or not a file that torch.save wrote"
-    return f"cannot be read ({(text.strip() or type(error).__name__).splitlines()[0][:200]})"
+    reason = "damaged, or not a file that torch.save wrote"
+    if isinstance(error, RuntimeError):
+        reason += f" ({text.strip().splitlines()[0].split('. ')[0][:200]})"
+    return reason

@@ -244,7 +244,8 @@ class _Training:
         self._probe = self._loudest_patch()
         if self._writes:
             self._valid_song = library.splits["valid"][0].load(config.audio.sample_rate)
-            self._baselines = evaluate.baselines(self._valid_song, self._stft)
+            rate = config.audio.sample_rate
+            self._baselines = evaluate.baselines(self._valid_song, rate, self._stft, rate)
 
     def __enter__(self) -> _Training:
         return self
