@@ -7,9 +7,9 @@ Command:   python -m vocalsep_jax.main --config configs/coseparation.py --config
 Duration:  as `base`: the patches have as many bins and frames.
 Expect:    not measured with the published weights, which their owners share by hand.
 
-Changes to the recipe: 11,025 Hz; windows of 1,022 samples, hop 256, so that a patch is 6 s and has 512 bins,
-which the network sees on its logarithmic scale of 256; the natural logarithm of the magnitude. What the
-voice has above 5.5 kHz stays in the accompaniment then.
+Changes to the recipe: 11,025 Hz; windows of 1,022 samples, hop 256, so that a patch is 6 s and has 512
+bins, which the network sees on its logarithmic scale of 256; the natural logarithm of the magnitude. What
+the voice has above 5.5 kHz stays in the accompaniment then.
 """
 
 import ml_collections

@@ -5,8 +5,8 @@
 
 trains OUT/<config>/seed<n> for each, one after the other, all configs with the first seed before any with
 the next. What follows `--` goes to every run. With --test, each run's best checkpoint is scored on the test
-songs there, all at one sample rate. OUT/results.json, OUT/table.md and OUT/curves.png are written anew after
-each run. Started again, it goes on where it stopped.
+songs there, all at one sample rate. OUT/results.json, OUT/table.md and OUT/curves.png are written anew
+after each run. Started again, it goes on where it stopped.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def shorten(config: ml_collections.ConfigDict) -> None:
     config.data.repair = 0.5
     config.model.width = 8
     config.patches_per_epoch = 800
-    config.epochs = 4
+    config.epochs = 6
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
