@@ -5,7 +5,15 @@ import optax
 import pytest
 
 from vocalsep_jax import runs
-from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint, restore_model
+from vocalsep_jax.checkpoints import (
+    Checkpoints,
+    has_checkpoint,
+    named_arrays,
+    read_model,
+    restore_model,
+    save_model,
+    shape_differences,
+)
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.parallel import DataParallel, to_host
 from vocalsep_jax.runs import RunError
@@ -34,6 +42,7 @@ def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path, state):
     checkpoints = Checkpoints(tmp_path)
     assert not has_checkpoint(tmp_path)
     assert checkpoints.restore_latest(state) is None
+    assert checkpoints.latest_step() is None
     checkpoints.save("latest", at(state, 7), 7, {"best_loss": 0.5})
     checkpoints.close()
     assert has_checkpoint(tmp_path)
@@ -100,9 +109,11 @@ def test_what_is_no_checkpoint_of_this_network_is_refused(tmp_path, state):
     wider = jax.eval_shape(UNet(width=3, depth=5).init, jax.random.key(0), jnp.zeros((1, 32, 32)))
     deeper = jax.eval_shape(UNet(width=2, depth=6).init, jax.random.key(0), jnp.zeros((1, 64, 64)))
     for other in (wider, deeper):
-        with pytest.raises(RunError, match="cannot be restored") as error:
+        with pytest.raises(RunError, match="cannot be restored, it is of another network") as error:
             restore_model(tmp_path, other)
         assert "\n" not in str(error.value)
+    with pytest.raises(RunError, match=r"batch_stats/down1_norm/mean is 2, not 3, and \d+ more"):
+        restore_model(tmp_path, wider)
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path, state):
@@ -116,3 +127,19 @@ def test_a_damaged_checkpoint_is_refused(tmp_path, state):
         restore_model(tmp_path, variables(state))
     with pytest.raises(RunError, match="cannot be restored"):
         Checkpoints(tmp_path).restore_latest(state)
+
+
+def test_any_part_of_a_model_is_saved_and_read_back(tmp_path, state):
+    part = {"params": {"down1": state.params["down1"]}, "batch_stats": {}}
+    save_model(tmp_path / "part", part)
+    model, step = read_model(tmp_path / "part")
+    assert step == 0
+    assert named_arrays(model).keys() == {"params/down1/kernel", "params/down1/bias"}
+    assert_equal(model, part)
+    assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(model))
+
+
+def test_differences_of_shapes():
+    a = {"x": np.zeros((2, 3)), "y": {"z": np.zeros(4)}, "same": np.zeros(())}
+    b = {"x": np.zeros((3, 2)), "w": np.zeros(1), "same": np.ones(())}
+    assert shape_differences(a, b) == [("x", "2x3", "3x2"), ("y/z", "4", "absent"), ("w", "absent", "1")]

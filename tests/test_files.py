@@ -21,3 +21,23 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_whole_or_not_there(tmp_path):
+    def fail():
+        with files.replacing(tmp_path / "out") as partial:
+            partial.mkdir()
+            (partial / "a").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    with files.replacing(tmp_path / "out") as partial:
+        partial.mkdir()
+        (partial / "a").write_text("whole")
+    assert [p.name for p in tmp_path.rglob("*")] == ["out", "a"]
+    with pytest.raises(OSError, match="not empty"), files.replacing(tmp_path / "out") as partial:
+        partial.mkdir()
+    assert (tmp_path / "out" / "a").read_text() == "whole"
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

@@ -3,7 +3,7 @@ import pytest
 
 plots = pytest.importorskip("vocalsep_jax.plots", reason="needs matplotlib")
 
-from matplotlib.image import imread  # noqa: E402
+from matplotlib.image import imread
 
 
 def line(kind, step, epoch, **values):
@@ -64,3 +64,26 @@ def test_silence_can_be_drawn():
     zero = np.zeros((32, 16), np.float32)
     figure = plots.prediction(zero, zero, zero, zero, sample_rate=8000, hop=21, title="silence")
     assert np.isfinite(plots.draw(figure)).all()
+
+
+def test_a_comparison_shows_mean_and_range_of_each_config():
+    def run(*losses):
+        return [line("valid", n, float(n), loss=x, sdr=2 * x) for n, x in enumerate(losses, start=1)]
+
+    histories = {"a": [run(1.0, 2.0, 3.0), run(3.0, 4.0)], "b": [HISTORY], "none": [HISTORY[:1]]}
+    figure = plots.comparison(histories, "an experiment")
+    assert [axis.get_title() for axis in figure.axes] == [
+        "Validation loss",
+        "Validation DICE",
+        "Validation uSDR, dB",
+    ]
+    loss = figure.axes[0]
+    assert [(list(x.get_xdata()), list(x.get_ydata())) for x in loss.lines] == [
+        ([1.0, 2.0], [2.0, 3.0]),
+        ([1.0], [1.5]),
+    ]
+    band = loss.collections[0].get_paths()[0].vertices
+    assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 4.0)
+    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a", "b"]
+    assert list(figure.axes[2].lines[0].get_ydata()) == [4.0, 6.0]
+    assert plots.over_seeds([], "loss")[0] == []

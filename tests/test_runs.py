@@ -51,3 +51,11 @@ def test_unusable_configs(tmp_path, text, message):
     runs.config_path(tmp_path).write_text(text)
     with pytest.raises(RunError, match=message):
         runs.read_config(tmp_path)
+
+
+def test_a_config_of_the_first_format_is_brought_up_to_date(tmp_path):
+    old = {"name": "x", "model": {"width": 8, "input_transform": "log1p"}}
+    runs.config_path(tmp_path).write_text(json.dumps({"format": 1, "config": old}))
+    config = runs.read_config(tmp_path)["config"]
+    assert config["model"] == {"width": 8}
+    assert (config["input_transform"], config["frequency_scale"]) == ("log1p", "linear")

@@ -11,6 +11,8 @@ import soundfile
 from tests.conftest import ROOT, tone, write_song
 from vocalsep_jax import audio, evaluate, runs, separate
 from vocalsep_jax.checkpoints import Checkpoints
+from vocalsep_jax.data.songs import find_library
+from vocalsep_jax.metrics import usdr
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.separate import Separator
 from vocalsep_jax.train_step import create_state
@@ -187,10 +189,18 @@ class TestEvaluate:
         assert scores["ideal"] > 6
         vocals, accompaniment = tone(590, 5), tone(130, 5)
         estimate = separator.separate(vocals + accompaniment, 8000)["vocals"]
-        from vocalsep_jax.metrics import usdr
-
         assert scores["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
         assert "D - Four" in capsys.readouterr().out
+
+    def test_scores_at_another_rate_than_the_model_s(self, run, song_root, tmp_path):
+        arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
+        assert evaluate.main([*arguments, "--sample-rate", "12000"]) == 0
+        (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
+        assert scores["ideal"] > 6
+        song = find_library(song_root).splits["test"][0].load(12_000)
+        estimate = Separator(run).separate(song.mixture, 12_000)["vocals"]
+        assert scores["estimate"] == pytest.approx(usdr(song.vocals, estimate), abs=1e-6)
+        assert evaluate.main([*arguments, "--sample-rate", "0"]) == 2
 
     def test_errors_are_one_line(self, run, song_root, tmp_path, caplog):
         arguments = ["--checkpoint", str(run), "--data"]

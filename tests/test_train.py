@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -17,11 +18,18 @@ from vocalsep_jax import runs
 train = pytest.importorskip("vocalsep_jax.train", reason="needs the train extra")
 smoke = pytest.importorskip("configs.smoke", reason="needs the train extra")
 
-from vocalsep_jax.checkpoints import has_checkpoint, restore_model
+from vocalsep_jax.checkpoints import (
+    has_checkpoint,
+    named_arrays,
+    read_model,
+    restore_model,
+    save_model,
+)
 from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.monitoring import read_history
 from vocalsep_jax.runs import RunError
 from vocalsep_jax.train import ConfigError, Schedule, TrainingDivergedError, train_and_evaluate
+from vocalsep_jax.transfer import encoder_part
 
 TIMING = {"patches_per_second", "data_wait_fraction", "seconds"}
 
@@ -177,6 +185,74 @@ def test_a_warm_start_from_another_network_is_refused(finished, cache, tmp_path)
         train_and_evaluate(config(cache, init_from=str(finished), model__width=3), tmp_path)
 
 
+class TestTransfer:
+    """Runs that start from an encoder, frozen or not."""
+
+    @pytest.fixture(scope="class")
+    def encoder(self, finished, tmp_path_factory):
+        """The encoder of a finished run, as the converter would leave it."""
+        folder = tmp_path_factory.mktemp("encoder")
+        save_model(folder, encoder_part(read_model(finished)[0]))
+        return str(folder)
+
+    def latest(self, run):
+        return named_arrays(read_model(runs.checkpoint_folder(run) / "latest")[0])
+
+    @pytest.mark.parametrize("freeze", ["none", "weights", "weights_and_statistics"])
+    def test_what_is_frozen_stays_bit_for_bit(self, encoder, cache, tmp_path, freeze, caplog):
+        caplog.set_level("INFO")
+        settings = config(cache, init_encoder=encoder, freeze_encoder=freeze, epochs=1)
+        assert train_and_evaluate(settings, tmp_path).step == 4
+        assert f"encoder: from {encoder}" in caplog.text
+        assert ("encoder: frozen" in caplog.text) == (freeze != "none")
+        after = self.latest(tmp_path)
+        for name, x in named_arrays(read_model(Path(encoder))[0]).items():
+            kept = freeze == "weights_and_statistics" or (freeze == "weights" and "params" in name)
+            assert np.array_equal(x, after[name]) == kept, name
+
+    def test_set_free_in_the_middle_and_interrupted_it_ends_the_same(
+        self, encoder, cache, tmp_path, caplog
+    ):
+        caplog.set_level("INFO")
+        changes = {"init_encoder": encoder, "freeze_encoder": "weights_and_statistics", "unfreeze_epoch": 1}
+        train_and_evaluate(config(cache, **changes), tmp_path / "whole")
+        assert caplog.text.count("encoder: trained from step 4 on") == 1
+
+        run, start = tmp_path / "stopped", named_arrays(read_model(Path(encoder))[0])
+        arrays = []
+        for step in range(1, 7):  # stopped before, at and after the change
+            assert train_and_evaluate(config(cache, **changes, max_minutes=1e-9), run).step == step
+            after = self.latest(run)
+            same = [np.array_equal(x, after[name]) for name, x in start.items()]
+            assert all(same) if step <= 4 else not any(same)
+            arrays.append(len(raw_state(run)))
+        # The optimiser has nothing of the encoder until it is set free: then two averages for each array,
+        # and a counter each for updates and for the learning rate.
+        encoders = sum(name.startswith("params") for name in start)
+        assert arrays == [arrays[0]] * 4 + [arrays[0] + 2 * encoders + 2] * 2
+        train_and_evaluate(config(cache, **changes), run)
+        assert history(run) == history(tmp_path / "whole")
+        for a, b in zip(raw_state(run), raw_state(tmp_path / "whole"), strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_an_encoder_of_another_size_is_refused_with_a_table(self, encoder, cache, tmp_path):
+        with pytest.raises(
+            RunError, match=r"(?s)not of this network's sizes.*params/down1/kernel +4x4x1x3"
+        ):
+            train_and_evaluate(config(cache, init_encoder=encoder, model__width=3), tmp_path)
+
+    def test_the_front_end_of_the_encoder(self, cache, tmp_path):
+        """Logarithmic frequency and amplitude, from 48 bins to the network's 32."""
+        changes = {"frequency_scale": "coseparation", "frequency_bins": 32, "input_transform": "log"}
+        settings = config(cache, audio__n_fft=94, **changes, max_minutes=1e-9)
+        assert train_and_evaluate(settings, tmp_path).step == 1
+        song = np.random.default_rng(0).standard_normal((9000, 2)).astype(np.float32)
+        from vocalsep_jax.separate import Separator
+
+        stems = Separator(tmp_path).separate(song, 11_025)
+        np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], song, atol=1e-6)
+
+
 def test_training_that_diverges_stops_and_names_the_step(cache, tmp_path):
     settings = config(cache, optimizer__learning_rate=1e30)
     with pytest.raises(TrainingDivergedError, match=r"not finite at step [23]\b.*learning_rate"):
@@ -198,11 +274,20 @@ def test_training_that_diverges_stops_and_names_the_step(cache, tmp_path):
         ("data.channels", "both", "data.channels"),
         ("optimizer.schedule", "step", "optimizer.schedule"),
         ("model.dtype", "float16", "model.dtype"),
+        ("frequency_scale", "mel", "frequency_scale must be one of linear, coseparation"),
+        ("freeze_encoder", "all", "freeze_encoder must be one of none"),
+        ("unfreeze_epoch", 2, "nothing is frozen"),
+        ("encoder_lr_scale", 0.0, "encoder_lr_scale"),
     ],
 )
 def test_impossible_configs_name_the_field(cache, tmp_path, field, value, message):
     with pytest.raises(ConfigError, match=message):
         train_and_evaluate(config(cache, **{field: value}), tmp_path)
+
+
+def test_two_starts_are_one_too_many(cache, tmp_path):
+    with pytest.raises(ConfigError, match="not both"):
+        train_and_evaluate(config(cache, init_from="a", init_encoder="b"), tmp_path)
 
 
 def test_a_workdir_that_cannot_be(cache, tmp_path):

@@ -87,3 +87,44 @@ def test_evaluation_counts_each_patch_once_and_padding_never(rng, one_device):
     assert float(part["patches"]) == 3
     assert float(whole["loss"]) == pytest.approx(each.sum(), rel=1e-5)
     assert float(part["loss"]) == pytest.approx(each[:3].sum(), rel=1e-5)
+
+
+def test_a_frozen_encoder_stays_and_costs_neither_gradient_nor_optimiser(rng, one_device):
+    seen = []
+    adamw = optax.adamw(1e-2)
+
+    def update(grads, state, params):
+        seen.extend([set(grads), set(params)])
+        return adamw.update(grads, state, params)
+
+    optimizer = optax.GradientTransformation(adamw.init, update)
+    state = create_state(MODEL, optimizer, 0, (32, 32), freeze_encoder=True)
+    before = to_host(one_device.replicate(state))
+    decoder = {k: v for k, v in state.params.items() if k.startswith("up")}
+    size = sum(x.size for x in jax.tree.leaves(decoder))
+    assert sum(x.size for x in jax.tree.leaves(state.opt_state)) == 2 * size + 1
+    frozen = make_train_step(MODEL, optimizer, losses.mse, freeze_encoder=True)
+    whole = make_train_step(MODEL, optax.adamw(1e-2), losses.mse)
+    step = one_device.wrap(frozen, donate=True)
+    state = one_device.replicate(state)
+    for _ in range(3):
+        state, _ = step(state, one_device.shard(random_batch(rng)))
+    after = to_host(state)
+    assert seen[:2] == [set(decoder)] * 2
+    for name, layer in before.params.items():
+        for part, x in layer.items():
+            same = np.array_equal(x, after.params[name][part])
+            assert same == name.startswith("down"), (name, part)
+    # Batch statistics go on: these weights are frozen, not the averages of what they give.
+    assert (before.batch_stats["down1_norm"]["mean"] != after.batch_stats["down1_norm"]["mean"]).all()
+
+    def flops(step, freeze):
+        state = jax.eval_shape(
+            lambda: create_state(MODEL, optax.adamw(1e-2), 0, (32, 32), freeze_encoder=freeze)
+        )
+        mapped = jax.vmap(step, in_axes=(None, 0), axis_name=AXIS)
+        batch = jax.tree.map(lambda x: x[None], random_batch(rng))
+        return jax.jit(mapped).lower(state, batch).compile().cost_analysis()["flops"]
+
+    # Forward is a third of a step; of the other two, the encoder's share is not done.
+    assert flops(frozen, True) < 0.85 * flops(whole, False)

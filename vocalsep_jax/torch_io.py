@@ -33,16 +33,17 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
       ConversionError: if it cannot be read, or holds anything but a state dict of tensors.
     """
     try:
-        with path.open("rb"):
+        with path.open("rb"):  # what is wrong after this is wrong with its contents
             pass
+    except OSError as error:
+        raise ConversionError(f"{path}: {error.strerror}") from error
+    try:
         # Where the format allows, tensors are mapped into memory: what is not converted is not read.
         mapped = zipfile.is_zipfile(path)
         with warnings.catch_warnings(action="ignore"):  # of formats it may not know; it says so if not
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
         state, layout = coseparation.unwrap(content)
         return *_arrays(state), layout
-    except OSError as error:
-        raise ConversionError(f"{path}: {error.strerror or error}") from error
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error
     except Exception as error:  # a damaged file can raise anything
