@@ -7,6 +7,7 @@ business of `sampling`; a process makes only its own slice of each global batch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,8 +112,12 @@ class PatchPipeline:
 
         data = tf.data.Dataset.range(first, last)
         data = data.map(crops_of).unbatch()
-        data = data.map(self._patch, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        data = data.map(self._patch, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
         data = data.batch(self._share, drop_remainder=True).prefetch(_AHEAD)
+        # Autotuning has nothing to find here, and its thread can hold up the end of the data by a minute.
+        options = tf.data.Options()
+        options.autotune.enabled = False
+        data = data.with_options(options)
         for step, patches in enumerate(_with_our_errors(data.as_numpy_iterator()), start=first):
             mixture, vocals, accompaniment = patches
             yield Batch(mixture, vocals, accompaniment, np.asarray(weight(step), np.float32))
