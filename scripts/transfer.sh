@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # The transfer experiment of docs/transfer.md: does a trained encoder help, and in which domain?
-# Usage: scripts/transfer.sh FOLDER [flags for every run]     FOLDER: songs, as the README describes them
-# About an hour on two CPU cores. Stopped and started again, it goes on where it stopped.
+# Usage: scripts/transfer.sh FOLDER [flags of the compared runs]
+# FOLDER holds songs, as the README describes them. Where it has no valid/ songs, name some, or each seed will
+# choose its own:  --config.data.valid_names="('Artist - Title',)"
+# Under an hour on two CPU cores. Stopped and started again, it goes on where it stopped.
 set -euo pipefail
 songs=$(cd "${1:?usage: scripts/transfer.sh FOLDER [flags]}" && pwd)
 shift

@@ -139,6 +139,18 @@ def test_any_part_of_a_model_is_saved_and_read_back(tmp_path, state):
     assert all(isinstance(x, np.ndarray) for x in jax.tree.leaves(model))
 
 
+def test_a_checkpoint_of_something_else_is_refused(tmp_path, state):
+    for number, tree in enumerate(
+        ({"weights": [jnp.ones(2)]}, {"params": {"a": jnp.ones(2)}, "batch_stats": {}})
+    ):
+        save_model(tmp_path / str(number), tree)
+        with pytest.raises(RunError, match="not a checkpoint of this software"):
+            read_model(tmp_path / str(number))
+    (tmp_path / "bare" / "model").mkdir(parents=True)
+    with pytest.raises(RunError, match="cannot be restored"):
+        read_model(tmp_path / "bare")
+
+
 def test_differences_of_shapes():
     a = {"x": np.zeros((2, 3)), "y": {"z": np.zeros(4)}, "same": np.zeros(())}
     b = {"x": np.zeros((3, 2)), "w": np.zeros(1), "same": np.ones(())}

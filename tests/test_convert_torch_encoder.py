@@ -2,6 +2,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +74,70 @@ def test_an_encoder_with_its_report(network, source, tmp_path, capsys):
     assert printed.splitlines()[-1] == str(out)
 
 
+@pytest.mark.parametrize(("depth", "dtype"), [(7, "float16"), (5, "bfloat16"), (5, "float32")])
+def test_other_precisions_and_depths(tmp_path, depth, dtype):
+    network = TorchUNet(2, depth, visual=6, decoder=PUBLISHED)
+    randomise(network, 1)
+    network = network.to(getattr(torch, dtype))
+    torch.save({"model": network.state_dict(), "epoch": 3}, tmp_path / "x.pth")
+    assert tool.main([str(tmp_path / "x.pth"), str(tmp_path / "out")]) == 0
+    params, stats = to_flax(network.float())
+    assert_tree(read_model(tmp_path / "out")[0], encoder(params), encoder(stats))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["source"]["dtypes"] == [dtype]
+    assert report["network"]["depth"] == depth
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak of its memory")
+def test_the_full_network_takes_less_than_a_gigabyte(tmp_path):
+    torch.save(TorchUNet(64, 7, visual=512, decoder=PUBLISHED).state_dict(), tmp_path / "full.pth")
+    code = (
+        "from pathlib import Path\nfrom tools import convert_torch_encoder as tool\n"
+        f"code = tool.main([{str(tmp_path / 'full.pth')!r}, {str(tmp_path / 'encoder')!r}])\n"
+        # Not ru_maxrss, which remembers the process this one was started from.
+        "print(code, Path('/proc/self/status').read_text().split('VmHWM:')[1].split()[0])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    code, kilobytes = map(int, result.stdout.split()[-2:])
+    assert code == 0, result.stderr
+    assert kilobytes < 1_000_000
+    report = json.loads((tmp_path / "encoder" / "report.json").read_text())
+    assert report["network"] == {"width": 64, "depth": 7}
+
+
+def test_a_run_goes_to_pytorch_with_its_step_and_its_front_end(tmp_path, capsys):
+    import jax
+    import optax
+
+    from vocalsep_jax import runs
+    from vocalsep_jax.checkpoints import Checkpoints
+    from vocalsep_jax.models.unet import UNet
+    from vocalsep_jax.train_step import create_state
+
+    run = tmp_path / "run"
+    run.mkdir()
+    audio = {"sample_rate": 8000, "n_fft": 62, "hop": 21, "patch_frames": 32}
+    front = {"input_transform": "log", "frequency_scale": "coseparation", "frequency_bins": 32}
+    runs.write_config(run, {"audio": audio, "model": {"width": 2, "depth": 5}} | front, {})
+    state = create_state(UNet(2, 5), optax.sgd(1.0), 0, (32, 32))
+    checkpoints = Checkpoints(run)
+    checkpoints.save("best", state, 12, {})
+    checkpoints.close()
+    assert tool.main(["--to-torch", str(run), str(tmp_path / "run.pth")]) == 0
+    network = TorchUNet(2, 5, decoder=OURS)
+    network.load_state_dict(torch.load(tmp_path / "run.pth", weights_only=True), strict=True)
+    assert int(network.state_dict()["audionet_convlayer1.1.num_batches_tracked"]) == 12
+    x = torch.rand(1, 64, 64)
+    model = {"params": state.params, "batch_stats": state.batch_stats}
+    mask = np.asarray(jax.jit(UNet(2, 5).apply)(model, x.numpy()))
+    with torch.no_grad():
+        np.testing.assert_allclose(network.eval()(x), mask, atol=1e-6)
+    printed = capsys.readouterr().out
+    assert (
+        "8000 Hz, n_fft 62, hop 21; input_transform log; frequency_scale coseparation of 32 bins" in printed
+    )
+
+
 def test_a_whole_network(network, source, tmp_path):
     assert tool.main([str(source), str(tmp_path / "whole"), "--full"]) == 0
     assert_tree(read_model(tmp_path / "whole")[0], *to_flax(network))
@@ -139,7 +204,7 @@ def test_what_cannot_be_converted(source, network, tmp_path, caplog):
     assert "exists already" in refused([source, tmp_path / "full"], caplog, tmp_path)
     assert "exists already" in refused(["--to-torch", tmp_path, source], caplog, tmp_path)
     assert "no such" in refused(["--to-torch", tmp_path / "none", tmp_path / "x.pth"], caplog, tmp_path)
-    assert "cannot be written" in refused([source, tmp_path / "text.pth" / "out"], caplog, tmp_path)
+    assert "File exists" in refused([source, tmp_path / "text.pth" / "out"], caplog, tmp_path)
 
 
 def test_without_pytorch_the_extra_is_named(tmp_path):

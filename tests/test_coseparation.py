@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,15 +31,15 @@ def assert_same_tree(tree, expected):
     jax.tree.map(np.testing.assert_array_equal, tree, expected)
 
 
-@pytest.mark.parametrize(("depth", "channels"), [(7, 1024), (5, 1024)])
-def test_the_published_keys_and_shapes_are_those_of_the_full_network(depth, channels):
+@pytest.mark.parametrize("depth", [7, 5])
+def test_the_published_keys_and_shapes_are_those_of_the_full_network(depth):
     with torch.device("meta"):
         network = TorchUNet(64, depth, visual=512, decoder=PUBLISHED)
     found = coseparation.identify(shapes(network))
     assert found == Network(64, depth, PUBLISHED, 512)
     wanted = {entry.source: entry.shape for entry in coseparation.entries(found)}
     assert wanted["audionet_convlayer1.0.weight"] == (64, 1, 4, 4)
-    assert wanted["audionet_upconvlayer1.0.weight"] == (channels, 512, 4, 4)
+    assert wanted["audionet_upconvlayer1.0.weight"] == (1024, 512, 4, 4)
     left = set(shapes(network)) - set(wanted)
     assert left == set(coseparation.counters(shapes(network)))
     assert len(left) == 2 * depth - 1
@@ -178,7 +180,7 @@ class TestWhatIsNoSuchNetwork:
         assert (
             "missing: audionet_convlayer3.1.running_var (16,), audionet_upconvlayer4.0.bias (16,)" in text
         )
-        assert "unexpected: extra (1,), more (2,)" in text
+        assert "unexpected: 'extra' (1,), 'more' (2,)" in text
         assert "misshapen: audionet_convlayer2.0.weight (8, 4, 3, 3) instead of (8, 4, 4, 4)" in text
 
     def test_another_network(self):
@@ -192,10 +194,25 @@ class TestWhatIsNoSuchNetwork:
         text = self.refused({k: v for k, v in good.items() if f"_convlayer{n}." not in k})
         assert f"audionet_convlayer{n}.1.running_mean" in text
 
-    def test_too_few_layers(self, good):
-        assert "3 layers" in self.refused(
-            {k: v for k, v in good.items() if "_convlayer" in k and k[18] in "123"}
-        )
+    def test_too_few_and_too_many_layers_are_told_by_their_keys(self, good):
+        text = self.refused({k: v for k, v in good.items() if re.match("audionet_convlayer[123]", k)})
+        assert all(f"audionet_convlayer{n}.0.weight" in text for n in (4, 5))
+        text = self.refused(good | {"audionet_convlayer40.0.weight": (32, 32, 4, 4)})
+        assert "unexpected: 'audionet_convlayer40.0.weight'" in text
+
+    def test_keys_cannot_write_to_the_terminal(self, good):
+        text = self.refused(good | {"a\n\x1b[31m": (1,)})
+        assert "\x1b" not in text
+        assert "\x1b" not in self.refused({"a\n\x1b[31m": (1,)})
+
+    def test_a_tree_that_is_no_unet(self):
+        for params in ({}, {"conv": {"kernel": np.zeros(2)}}, {f"down{n}": {} for n in range(1, 6)}):
+            with pytest.raises(ConversionError, match="holds no U-Net"):
+                coseparation.network_of({"params": params, "batch_stats": {}})
+        model = jax.jit(UNet(2, 5).init)(jax.random.key(0), jnp.zeros((1, 32, 32)))
+        del model["params"]["down2"]["bias"]
+        with pytest.raises(ConversionError, match="something like it"):
+            coseparation.network_of(model)
 
     @pytest.mark.parametrize("shape", [(), (4,), (0, 0, 0, 0)])
     def test_a_first_layer_of_no_shape(self, good, shape):
@@ -214,7 +231,7 @@ class TestWhatIsNoSuchNetwork:
 def test_the_proof_notices_a_wrong_weight():
     network = published(4, 5)
     model = coseparation.to_flax(arrays(network), coseparation.identify(shapes(network)), full=False)
-    x = coseparation.proof_input(5)
+    x = coseparation.proof_input()
     right = coseparation.activations(model, x)
     model["batch_stats"]["down3_norm"]["var"] = model["batch_stats"]["down3_norm"]["var"] * 1.01
     found = coseparation.relative_differences(coseparation.activations(model, x), right)
@@ -226,7 +243,7 @@ def test_the_proof_notices_a_wrong_weight():
 
 
 def test_the_proof_s_input_is_a_log_magnitude():
-    x = coseparation.proof_input(7)
+    x = coseparation.proof_input()
     assert x.shape == (1, 256, 256)
     assert np.isfinite(x).all()
     assert x.std() > 0.3

@@ -26,7 +26,7 @@ def settings(**changes):
         learning_rate=0.1, weight_decay=0.01, schedule="constant", warmup_steps=0, clip_norm=0.0
     )
     optimizer |= {k: v for k, v in changes.items() if k in optimizer}
-    fields = {"freeze_encoder": "none", "unfreeze_epoch": 0, "encoder_lr_scale": 1.0}
+    fields = {"epochs": 3, "freeze_encoder": "none", "unfreeze_epoch": 0, "encoder_lr_scale": 1.0}
     fields |= {k: v for k, v in changes.items() if k in fields}
     return Config(optimizer=Config(optimizer), **fields)
 
@@ -102,6 +102,12 @@ def test_an_encoder_set_free_starts_its_averages_anew_and_the_decoder_goes_on(pa
     np.testing.assert_allclose(ours["down1"]["kernel"], alone["down1"]["kernel"], rtol=1e-6)
 
 
+def test_nothing_that_was_known_is_dropped_at_the_change(params):
+    old = make_optimizer(settings(clip_norm=1.0), 10, Phase(0, True, False)).init({"up1": params["up1"]})
+    with pytest.raises(AssertionError, match="grown apart"):
+        carry_over(old, optax.sgd(0.1, momentum=0.9).init(params))
+
+
 def test_phases():
     assert training_phases(settings(), 10) == (ALL,)
     assert training_phases(settings(freeze_encoder="weights"), 10) == (Phase(0, True, False),)
@@ -115,6 +121,7 @@ def test_phases():
         {"freeze_encoder": "all"},
         {"unfreeze_epoch": 2},
         {"freeze_encoder": "weights", "unfreeze_epoch": -1},
+        {"freeze_encoder": "weights", "unfreeze_epoch": 3},
         {"encoder_lr_scale": 0.0},
     ],
 )

@@ -39,6 +39,24 @@ def test_state_dicts_of_all_precisions_and_ages(network, tmp_path, old, dtype):
         np.testing.assert_array_equal(loaded[key], x.float().numpy())
 
 
+def test_parameters_and_repacked_archives(network, tmp_path):
+    state = network.state_dict(keep_vars=True)
+    plain = save(state, tmp_path / "plain.pth")
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(tmp_path / "packed.pth", "w") as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member), zipfile.ZIP_DEFLATED)
+    for path in (plain, tmp_path / "packed.pth"):
+        loaded, _, _ = torch_io.load(path)
+        for key, x in state.items():
+            np.testing.assert_array_equal(loaded[key], x.detach().numpy())
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OSError, match="file"):
+        torch_io.save({"a": np.zeros(2, np.float32)}, tmp_path / "file" / "x.pth")
+
+
 def test_what_is_saved_is_loaded(tmp_path):
     state = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.asarray(5, np.int64)}
     torch_io.save(state, tmp_path / "x.pth")
@@ -119,11 +137,23 @@ class TestRefused:
     def test_a_pickled_module_is_no_state_dict(self, network, tmp_path):
         self.refused(save(network, tmp_path / "module.pth"))
 
+    @pytest.mark.parametrize("place", [0.2, 0.5, 0.8])
+    def test_a_flipped_bit(self, network, tmp_path, place):
+        path = save(network.state_dict(), tmp_path / "x.pth")
+        content = bytearray(path.read_bytes())
+        content[int(place * len(content))] ^= 1
+        path.write_bytes(content)
+        assert "damaged" in self.refused(path)
+
+    def test_weights_that_are_integers(self, tmp_path):
+        path = save({"weight": torch.zeros(3, dtype=torch.int8)}, tmp_path / "x.pth")
+        assert "'weight' is of torch.int8" in self.refused(path)
+
     @pytest.mark.parametrize(
         "value", [3, "text", torch.zeros(2, dtype=torch.complex64), torch.zeros(2).to_sparse()]
     )
     def test_values_that_are_no_weights(self, tmp_path, value):
-        assert "weight is no plain tensor" in self.refused(save({"weight": value}, tmp_path / "x.pth"))
+        assert "'weight' is no plain tensor" in self.refused(save({"weight": value}, tmp_path / "x.pth"))
 
     def test_no_state_dict(self, tmp_path):
         for content in ([1], torch.zeros(2), {1: torch.zeros(2)}):

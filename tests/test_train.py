@@ -164,6 +164,16 @@ def test_changed_songs_are_refused(song_root, tmp_path, cache):
         train_and_evaluate(settings, tmp_path / "run")
 
 
+def test_a_run_of_an_older_version_is_not_resumed(finished, cache, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "old")
+    path = runs.config_path(tmp_path / "old")
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(RunError, match=r"made by an older version.*init_from"):
+        train_and_evaluate(config(cache), tmp_path / "old")
+
+
 def test_a_warm_start_takes_weights_and_statistics_only(finished, cache, tmp_path, caplog):
     caplog.set_level("INFO")
     settings = config(cache, init_from=str(finished), max_minutes=1e-9)
@@ -268,7 +278,7 @@ def test_training_that_diverges_stops_and_names_the_step(cache, tmp_path):
         ("batch_size", 12, "cannot be split over 8 devices"),
         ("batch_size", 0, "batch_size must be at least 1"),
         ("patches_per_epoch", 4, "less than one batch"),
-        ("audio.patch_frames", 40, "multiples of 32"),
+        ("audio.patch_frames", 40, r"multiples of 32 .*, got 32 bins x 40 frames.*audio\.patch_frames"),
         ("audio.n_fft", 60, "multiples of 32"),
         ("audio.hop", 60, "hop must be between"),
         ("data.channels", "both", "data.channels"),
@@ -400,7 +410,13 @@ class TestCommand:
         (line,) = result.stderr.splitlines()
         assert line.startswith("error: ")
 
-    def test_two_processes_train_as_one(self, cache, tmp_path):
+    def test_two_processes_train_as_one(self, finished, cache, tmp_path):
+        """From an encoder that is frozen for the first epoch: all that happens on several processes."""
+        transfer = (
+            f"--config.init_encoder={finished}",
+            "--config.freeze_encoder=weights",
+            "--config.unfreeze_epoch=1",
+        )
         with socket.socket() as free:
             free.bind(("localhost", 0))
             port = free.getsockname()[1]
@@ -408,6 +424,7 @@ class TestCommand:
             self.start(
                 cache,
                 tmp_path / "two",
+                *transfer,
                 "--multihost",
                 f"--coordinator=localhost:{port}",
                 "--processes=2",
@@ -418,7 +435,7 @@ class TestCommand:
         ]
         for process in pair:
             self.finish(process)
-        self.finish(self.start(cache, tmp_path / "one", devices=4))
+        self.finish(self.start(cache, tmp_path / "one", *transfer, devices=4))
         two, one = history(tmp_path / "two"), history(tmp_path / "one")
         assert [(x["kind"], x["step"]) for x in two] == [(x["kind"], x["step"]) for x in one]
         for a, b in zip(two, one, strict=True):

@@ -37,6 +37,7 @@ except ModuleNotFoundError as error:
         "pip install -r requirements/torch.txt"
     )
 
+import jax
 import numpy as np
 
 from vocalsep_jax import coseparation, files, runs
@@ -64,7 +65,7 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
         model = coseparation.to_flax(state, network, full=full)
     except ConversionError as error:
         raise ConversionError(f"{source}: {error}") from error
-    x = coseparation.proof_input(network.depth)
+    x = coseparation.proof_input()
     reference = torch_io.activations(state, network, x, full=full)
     left_out = _left_out(state, network, full=full)
     del state  # the full network need not be in memory twice from here on
@@ -105,9 +106,12 @@ def export(source: Path, path: Path) -> None:
     if path.exists():
         raise ConversionError(f"{path}: exists already; remove it or choose another")
     model, step = read_model(source)
-    network = coseparation.network_of(model)
+    try:
+        network = coseparation.network_of(model)
+    except ConversionError as error:
+        raise ConversionError(f"{source}: {error}") from error
     rows = _rows(coseparation.entries(network), model)
-    x = coseparation.proof_input(network.depth)
+    x = coseparation.proof_input()
     reference = coseparation.activations(model, x)
     state = coseparation.to_torch(model, network, step)
     del model  # the full network need not be in memory twice from here on
@@ -116,6 +120,21 @@ def export(source: Path, path: Path) -> None:
     _show({"converted": rows, "left_out": [], "proof": {"relative_difference": proof}})
     _check(proof)
     torch_io.save(state, path)
+    _tell_front_end(source)
+
+
+def _tell_front_end(source: Path) -> None:
+    """Say what a run's network is given, which a state dict does not hold."""
+    try:
+        config = runs.read_config(runs.find_run(source))["config"]
+    except runs.RunError:  # a converted folder
+        return
+    audio, warped = config["audio"], config["frequency_scale"] != "linear"
+    print(
+        f"\nThe network takes magnitudes at {audio['sample_rate']} Hz, n_fft {audio['n_fft']}, hop "
+        f"{audio['hop']}; input_transform {config['input_transform']}; frequency_scale "
+        f"{config['frequency_scale']}" + (f" of {config['frequency_bins']} bins" if warped else "")
+    )
 
 
 def _rows(entries: list[coseparation.Entry], model: Any) -> list[dict[str, Any]]:
@@ -194,16 +213,18 @@ def main(argv: list[str] | None = None) -> int:
     direction.add_argument("--to-torch", action="store_true", help="IN is ours, OUT a file for PyTorch")
     options = parser.parse_args(argv)
     start_logging()
+    jax.config.update("jax_platforms", "cpu")  # all that it takes, and the digits that the proof needs
+    source, target = options.source.expanduser(), options.target.expanduser().absolute()
     try:
         if options.to_torch:
-            export(options.source, options.target)
+            export(source, target)
         else:
-            convert(options.source, options.target, full=options.full)
+            convert(source, target, full=options.full)
     except (ConversionError, runs.RunError) as error:
         log.error("error: %s", error)
         return 1
     except OSError as error:
-        log.error("error: %s: cannot be written (%s)", options.target, error.strerror)
+        log.error("error: %s: %s", error.filename or options.target, error.strerror or error)
         return 1
     print(options.target)
     return 0

@@ -14,10 +14,14 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
+import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from vocalsep_jax import files, plots
+from vocalsep_jax import files, plots, runs
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.monitoring import duration, read_history
 
@@ -39,67 +43,126 @@ COLUMNS = {
     "sdr": "validation uSDR, dB",
     "test_sdr": "test uSDR, dB",
 }
+_NOTE = """
+Mean over seeds, and range. Validation values are those of the last epoch, at the config's own sample rate
+and STFT: loss, DICE and validation uSDR compare only within one domain. Test uSDR is of the best checkpoint
+(by validation loss), {where}.
+"""
 
 
 class ExperimentError(Exception):
     """A run failed; the message says which and why."""
 
 
-def train(config: Path, seed: int, run: Path, flags: Sequence[str]) -> None:
-    """Train one run, or go on with it; what it says goes to `run.log` beside its folder.
+@dataclass(frozen=True)
+class Run:
+    """One config trained with one seed.
+
+    Attributes:
+      config: the config's file.
+      seed: its seed.
+      folder: where the run is.
+    """
+
+    config: Path
+    seed: int
+    folder: Path
+
+    @property
+    def log_file(self) -> Path:
+        """What training and scoring say."""
+        return self.folder.with_suffix(".log")
+
+
+def train(run: Run, flags: Sequence[str]) -> None:
+    """Train one run, or go on with it.
 
     Raises:
-      ExperimentError: if it fails.
+      ExperimentError: if it fails, or ends before its last epoch.
     """
-    command = ["-m", "vocalsep_jax.main", "--config", str(config), "--workdir", str(run)]
-    _python([*command, f"--config.seed={seed}", *flags], run.with_suffix(".log"))
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
+    command = ["-m", "vocalsep_jax.main", "--config", str(run.config), "--workdir", str(run.folder)]
+    _python([*command, f"--config.seed={run.seed}", *flags], run.log_file)
+    if not finished(run.folder):
+        raise ExperimentError("stopped before its last epoch; start the experiment again to go on")
 
 
-def score(run: Path, data: str, sample_rate: int) -> None:
-    """Score the test songs with one run, into its `test.json`, unless that is there.
+def finished(folder: Path) -> bool:
+    """Whether a run has been validated after its last epoch."""
+    epochs = runs.read_config(folder)["config"]["epochs"]
+    return any(line["kind"] == "valid" and line["epoch"] == epochs for line in read_history(folder))
+
+
+def score(run: Run, data: Path, sample_rate: int) -> None:
+    """Score the test songs with one run, into its `test.json`, unless these scores are there.
 
     Raises:
       ExperimentError: if that fails.
     """
-    path = run / "test.json"
-    if not path.exists():
-        command = ["-m", "vocalsep_jax.evaluate", "--checkpoint", str(run), "--data", data]
-        command += ["--sample-rate", str(sample_rate), "--json", str(path)]
-        _python(command, run.with_suffix(".log"))
+    path, wanted = run.folder / "test.json", {"data": str(data), "sample_rate": sample_rate}
+    if path.exists():
+        there = json.loads(path.read_text(encoding="utf-8"))
+        if {name: there[name] for name in wanted} == wanted:
+            return
+    with tempfile.TemporaryDirectory() as folder:
+        scores = Path(folder) / "scores.json"
+        command = ["-m", "vocalsep_jax.evaluate", "--checkpoint", str(run.folder), "--data", str(data)]
+        command += ["--sample-rate", str(sample_rate), "--json", str(scores)]
+        _python(command, run.log_file)
+        songs = json.loads(scores.read_text(encoding="utf-8"))
+    files.write_text(path, json.dumps(wanted | {"songs": songs}, indent=2) + "\n")
 
 
 def _python(arguments: Sequence[str], log_file: Path) -> None:
+    """Run Python, with this code base in reach, in the caller's folder."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    }
     with log_file.open("a", encoding="utf-8") as output:
-        result = subprocess.run(
-            [sys.executable, *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, check=False
+        process = subprocess.Popen(
+            [sys.executable, *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT
         )
-    if result.returncode:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGTERM)  # it saves, and stops
+            process.wait()
+            raise
+    if code:
         lines = log_file.read_text(encoding="utf-8").splitlines() or ["(it said nothing)"]
-        raise ExperimentError(f"exit code {result.returncode}: {lines[-1]} (see {log_file})")
+        raise ExperimentError(f"exit code {code}: {lines[-1]} (see {log_file})")
 
 
-def measure(run: Path) -> dict[str, float] | None:
-    """The last validation's qualities of a run, and its median test score; None before the first."""
-    valid = [line for line in read_history(run) if line["kind"] == "valid"]
-    if not valid:
-        return None
-    values = {name: valid[-1][name] for name in COLUMNS if name in valid[-1]}
-    path = run / "test.json"
+def measure(folder: Path) -> dict[str, float]:
+    """Qualities of a finished run at its last validation, and its median test score."""
+    last = [line for line in read_history(folder) if line["kind"] == "valid"][-1]
+    values = {name: last[name] for name in COLUMNS if name in last}
+    path = folder / "test.json"
     if path.exists():
-        songs = json.loads(path.read_text(encoding="utf-8"))
+        songs = json.loads(path.read_text(encoding="utf-8"))["songs"]
         values["test_sdr"] = float(np.median([song["estimate"] for song in songs.values()]))
     return values
 
 
-def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
-    """Markdown: a row a config, with mean and range over its seeds of each of `COLUMNS`."""
-    used = [c for c in COLUMNS if any(c in v for runs in results.values() for v in runs.values())]
-    lines = ["| config | seeds | " + " | ".join(COLUMNS[c] for c in used) + " |"]
-    lines.append("|---|---|" + "---|" * len(used))
-    for config, runs in results.items():
-        cells = [config, str(len(runs))]
+def domain(folder: Path) -> str:
+    """What the numbers of a run are comparable within: sample rate and STFT."""
+    audio = runs.read_config(folder)["config"]["audio"]
+    return f"{audio['sample_rate']} Hz, {audio['n_fft']}/{audio['hop']}"
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """Markdown: a row a config, with mean and range over its seeds of each of `COLUMNS`.
+
+    Args:
+      results: for each config its `domain` and, under `runs`, the values of each seed.
+    """
+    used = [c for c in COLUMNS if any(c in v for r in results.values() for v in r["runs"].values())]
+    lines = ["| config | domain | seeds | " + " | ".join(COLUMNS[c] for c in used) + " |"]
+    lines.append("|---|---|---|" + "---|" * len(used))
+    for config, result in results.items():
+        cells = [config, result["domain"], str(len(result["runs"]))]
         for column in used:
-            values = [v[column] for v in runs.values() if column in v]
+            values = [v[column] for v in result["runs"].values() if column in v]
             cells.append(
                 f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" if values else ""
             )
@@ -107,18 +170,28 @@ def table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def report(out: Path, configs: Sequence[str], seeds: Sequence[int], title: str) -> None:
-    """Write what there is so far: `results.json`, `table.md`, `curves.png`."""
+def report(out: Path, planned: Sequence[Run], test: str) -> None:
+    """Write what is finished so far: `results.json`, `table.md`, `curves.png`."""
     results: dict[str, dict[str, Any]] = {}
     histories: dict[str, list[Any]] = {}
-    for config in configs:
-        for seed in seeds:
-            run = out / config / f"seed{seed}"
-            if values := measure(run):
-                results.setdefault(config, {})[str(seed)] = values
-                histories.setdefault(config, []).append(read_history(run))
+    songs = set()
+    for run in planned:
+        if not runs.config_path(run.folder).exists() or not finished(run.folder):
+            continue
+        entry = results.setdefault(run.config.stem, {"domain": domain(run.folder), "runs": {}})
+        entry["runs"][str(run.seed)] = measure(run.folder)
+        histories.setdefault(f"{run.config.stem} ({entry['domain']})", []).append(read_history(run.folder))
+        split = runs.read_config(run.folder)["songs"]
+        songs.add(json.dumps({name: [song for song, _ in split[name]] for name in ("train", "valid")}))
+    if len(songs) > 1:
+        log.warning(
+            "the runs were not all trained and validated on the same songs, so that seeds do not compare; "
+            "name the validation songs: -- --config.data.valid_names=\"('Artist - Title',)\""
+        )
+    seeds = sorted({run.seed for run in planned})
+    title = f"{out.name}: mean and range over seeds {', '.join(map(str, seeds))}"
     files.write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
-    files.write_text(out / "table.md", table(results))
+    files.write_text(out / "table.md", table(results) + _NOTE.format(where=test))
     plots.save(plots.draw(plots.comparison(histories, title)), out / "curves.png")
 
 
@@ -132,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("configs", nargs="+", type=Path, metavar="CONFIG")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--test", metavar="FOLDER", help="songs to score the runs on")
+    parser.add_argument("--test", type=Path, metavar="FOLDER", help="songs to score the runs on")
     parser.add_argument(
         "--sample-rate", type=int, default=44_100, metavar="HZ", help="of these scores (%(default)s)"
     )
@@ -144,32 +217,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"no such config: {', '.join(missing)}")
     if len(set(names)) < len(names):
         parser.error("two configs have the same file name")
-
-    title = f"{options.out.name}: mean and range over seeds {', '.join(map(str, options.seeds))}"
-    jobs = [(path, seed) for seed in options.seeds for path in options.configs]
-    failed, begin = 0, time.monotonic()
+    planned = [
+        Run(path, seed, options.out / path.stem / f"seed{seed}")
+        for seed in options.seeds
+        for path in options.configs
+    ]
+    test = (
+        f"of the songs in {options.test}, at {options.sample_rate} Hz" if options.test else "not asked for"
+    )
+    signal.signal(
+        signal.SIGTERM, signal.default_int_handler
+    )  # stopping is one thing, however it is asked for
     try:
-        for number, (config, seed) in enumerate(jobs, start=1):
-            run = options.out / config.stem / f"seed{seed}"
-            run.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                train(config, seed, run, flags)
-                if options.test:
-                    score(run, options.test, options.sample_rate)
-            except ExperimentError as error:
-                failed += 1
-                log.error("error: %s, seed %d: %s", config.stem, seed, error)
-            report(options.out, names, options.seeds, title)
-            left = (time.monotonic() - begin) / number * (len(jobs) - number)
-            log.info("[%d/%d] %s, seed %d; %s left", number, len(jobs), config.stem, seed, duration(left))
-    except OSError as error:
-        log.error("error: %s: %s", error.filename or options.out, error.strerror)
+        failed = _run_all(planned, options, flags, test)
+    except (OSError, runs.RunError) as error:
+        log.error("error: %s", error)
         return 1
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on from there")
         return 130
     print((options.out / "table.md").read_text(encoding="utf-8"))
     return 1 if failed else 0
+
+
+def _run_all(planned: Sequence[Run], options: argparse.Namespace, flags: Sequence[str], test: str) -> int:
+    """Train and score all runs, reporting after each; returns how many failed."""
+    failed, begin = 0, time.monotonic()
+    for number, run in enumerate(planned, start=1):
+        try:
+            train(run, flags)
+            if options.test:
+                score(run, options.test, options.sample_rate)
+        except ExperimentError as error:
+            failed += 1
+            log.error("error: %s, seed %d: %s", run.config.stem, run.seed, error)
+        report(options.out, planned, test)
+        left = (time.monotonic() - begin) / number * (len(planned) - number)
+        log.info(
+            "[%d/%d] %s, seed %d; %s left", number, len(planned), run.config.stem, run.seed, duration(left)
+        )
+    return failed
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:

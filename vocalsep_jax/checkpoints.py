@@ -91,7 +91,7 @@ class Checkpoints:
             training=ocp.args.StandardRestore(training),
             facts=ocp.args.JsonRestore(),
         )
-        with _one_line_errors(Path(manager.directory) / str(step)):
+        with _one_line_errors(Path(manager.directory) / str(step), "restored"):
             restored = manager.restore(step, args=wanted)
         return like.replace(**restored["model"], **restored["training"]), restored["facts"]
 
@@ -132,11 +132,16 @@ def read_model(path: Path) -> tuple[Any, int]:
       RunError: if there is no checkpoint, or it is damaged.
     """
     folder = _step_folder(path)
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    with _one_line_errors(folder), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with (
+        _one_line_errors(folder, "restored"),
+        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
+    ):
         shapes = reader.metadata(folder / "model").item_metadata.tree
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
         model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    if not _is_model(model):
+        raise RunError(f"{folder}: cannot be restored (it is not a checkpoint of this software)")
     return jax.tree.map(np.asarray, model), int(folder.name) if folder.name.isdigit() else 0
 
 
@@ -167,8 +172,11 @@ def save_model(folder: Path, model: Any) -> None:
     """Write `{"params": ..., "batch_stats": ...}`, or a part of it, as `folder/model`.
 
     `folder` must not hold one yet.
+
+    Raises:
+      RunError: if it cannot be written.
     """
-    with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+    with _one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
         writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
 
 
@@ -184,18 +192,29 @@ def named_arrays(tree: Any) -> dict[str, Any]:
     return {"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(tree)}
 
 
+def _is_model(tree: Any) -> bool:
+    """Whether a tree is `{"params": {module: {name: array}}, "batch_stats": ...}`."""
+    if not isinstance(tree, dict) or set(tree) != {"params", "batch_stats"}:
+        return False
+    modules = [module for collection in tree.values() for module in collection.values()]
+    return all(
+        isinstance(module, dict) and all(isinstance(x, jax.Array) for x in module.values())
+        for module in modules
+    )
+
+
 def _shape(x: Any) -> str:
     return "absent" if x is None else "x".join(map(str, x.shape)) or "scalar"
 
 
 @contextlib.contextmanager
-def _one_line_errors(folder: Path) -> Iterator[None]:
-    """Turn whatever a restore raises into a RunError."""
+def _one_line_errors(folder: Path, done: str) -> Iterator[None]:
+    """Turn whatever Orbax raises into a RunError; `done` is what the folder cannot be."""
     try:
         yield
     except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise RunError(f"{folder}: cannot be restored ({reason})") from error
+        raise RunError(f"{folder}: cannot be {done} ({reason})") from error
 
 
 def _step_folder(path: Path) -> Path:

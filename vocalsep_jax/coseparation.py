@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vocalsep_jax.checkpoints import named_arrays
 from vocalsep_jax.models.unet import UNet, is_encoder, layer_channels
 from vocalsep_jax.spectral import Stft
 
@@ -163,19 +164,21 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> Network:
     """Which network a state dict of these keys and shapes holds.
 
     Raises:
-      ConversionError: unless its keys and shapes are exactly those of an encoder with 5 layers or more,
-        and those of a decoder or of none; the message lists all that are missing, unexpected or misshapen.
+      ConversionError: unless its keys and shapes are exactly those of an encoder (of 5 or 7 layers, or of
+        as many as a network of ours can have) and of its decoder or none; the message lists all that are
+        missing, unexpected or misshapen.
     """
     if not any(key.startswith((_ENCODER, *_DECODERS)) for key in shapes):
-        some = ", ".join(list(shapes)[:3]) or "it is empty"
+        some = ", ".join(map(repr, list(shapes)[:3])) or "it is empty"
         raise ConversionError(f"none of its {len(shapes)} keys is of the co-separation network ({some})")
     decoder = next((d for d in _DECODERS if any(key.startswith(d) for key in shapes)), "")
-    layers = [int(m[1]) for key in shapes if (m := re.match(rf"{_ENCODER}(\d{{1,2}})\.", key))]
-    layers += [int(m[1]) for key in shapes if (m := re.match(rf"{decoder or '$'}(\d{{1,2}})\.", key))]
-    depth = max(layers, default=0)
+    prefixes = "|".join(filter(None, (_ENCODER, decoder)))
+    numbers = [m[1] for key in shapes if (m := re.match(rf"(?:{prefixes})(\d{{1,2}})\.", key))]
+    layers = max(map(int, numbers), default=0)
+    depth = 7 if layers > 5 else 5  # what was published
+    if decoder == _DECODERS[1]:
+        depth = min(max(layers, 4), 8)  # what a network of ours can have, on patches of 256
     width = next((s[0] for k, s in shapes.items() if k.startswith(f"{_ENCODER}1.") and s and s[0] > 0), 64)
-    if depth < 5:
-        raise ConversionError(f"{depth} layers: co-separation networks have 5 or 7")
     first_up = shapes.get(f"{decoder}1.0.weight", ())
     visual = max(first_up[0] - 8 * width, 0) if first_up else 0
     network = Network(width, depth, decoder, visual)
@@ -183,7 +186,9 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> Network:
     wanted = {entry.source: entry.shape for entry in entries(network)}
     optional = counters(shapes)
     missing = [f"{key} {shape}" for key, shape in wanted.items() if key not in shapes]
-    extra = [f"{key} {shape}" for key, shape in shapes.items() if key not in wanted and key not in optional]
+    extra = [
+        f"{key!r} {shape}" for key, shape in shapes.items() if key not in wanted and key not in optional
+    ]
     misshapen = [
         f"{key} {shapes[key]} instead of {shape}"
         for key, shape in wanted.items()
@@ -239,10 +244,22 @@ def taken(network: Network, *, full: bool) -> list[Entry]:
 
 
 def network_of(model: Mapping[str, Any]) -> Network:
-    """Which network `{"params": ..., "batch_stats": ...}` of ours is, whole or an encoder alone."""
+    """Which network `{"params": ..., "batch_stats": ...}` of ours is, whole or an encoder alone.
+
+    Raises:
+      ConversionError: if it is neither.
+    """
     params = model["params"]
     depth = sum(re.fullmatch(r"down\d+", name) is not None for name in params)
-    return Network(params["down1"]["kernel"].shape[-1], depth, _DECODERS[1] if "up1" in params else "")
+    if depth < 4 or "kernel" not in params.get("down1", {}):
+        raise ConversionError("holds no U-Net")
+    width = params["down1"]["kernel"].shape[-1]
+    network = Network(width, depth, _DECODERS[1] if "up1" in params else "")
+    found = {name: tuple(x.shape) for name, x in named_arrays(model).items()}
+    wanted = {e.target: tuple(e.shape[i] for i in e.axes) if e.axes else e.shape for e in entries(network)}
+    if found != wanted:
+        raise ConversionError(f"holds no U-Net of {depth} layers and width {width}, but something like it")
+    return network
 
 
 def to_torch(model: Mapping[str, Any], network: Network, step: int) -> dict[str, np.ndarray]:
@@ -268,14 +285,10 @@ def block_key(network: Network, block: str) -> str:
     return f"{_ENCODER if is_encoder(block) else network.decoder}{number}"
 
 
-def proof_input(depth: int) -> np.ndarray:
-    """A random log-magnitude spectrogram to compare networks on: float32 `[1, F, T]`.
-
-    The magnitudes are those of white noise; sides are 256, or the least that `depth` layers take.
-    """
-    side = max(256, 2**depth)
-    stft = Stft(2 * (side - 1), side // 2)
-    noise = np.random.default_rng(0).standard_normal(stft.samples(side)).astype(np.float32)
+def proof_input() -> np.ndarray:
+    """The log-magnitude spectrogram of white noise, to compare networks on: float32 `[1, 256, 256]`."""
+    stft = Stft(510, 172)
+    noise = np.random.default_rng(0).standard_normal(stft.samples(256)).astype(np.float32)
     return np.log(np.abs(stft.transform(noise[None])) + 1e-10)
 
 

@@ -31,26 +31,27 @@ log = logging.getLogger(__name__)
 COLUMNS = ("mixture", "silence", "estimate", "ideal")
 
 
-def baselines(song: Stems, sample_rate: int, stft: spectral.Stft, mask_rate: int) -> dict[str, float]:
+def baselines(song: Stems, stft: spectral.Stft, *, sample_rate: int, mask_rate: int) -> dict[str, float]:
     """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`.
 
     Args:
       song: at `sample_rate`.
+      stft: the transform of the ideal ratio mask.
       sample_rate: Hz, at which the scores are taken.
-      stft, mask_rate: the transform of the ideal ratio mask, and the rate in Hz it works at.
+      mask_rate: Hz, at which the mask works.
     """
     from vocalsep_jax.metrics import usdr
-    from vocalsep_jax.separate import apply_mask_at
+    from vocalsep_jax.separate import apply_resampled_mask
 
     vocals, accompaniment = (
         audio.resample(x, sample_rate, mask_rate) for x in (song.vocals, song.accompaniment)
     )
-    ideal = apply_mask_at(
-        mask_rate,
+    ideal = apply_resampled_mask(
         song.mixture,
-        sample_rate,
         stft,
         lambda _: spectral.ideal_ratio_mask(vocals, accompaniment, stft),
+        sample_rate=sample_rate,
+        mask_rate=mask_rate,
     )
     return {
         "mixture": usdr(song.vocals, song.mixture),
@@ -64,7 +65,7 @@ def score_song(song: Stems, sample_rate: int, separator: Separator) -> dict[str,
     from vocalsep_jax.metrics import usdr
 
     estimate = separator.separate(song.mixture, sample_rate)["vocals"]
-    scores = baselines(song, sample_rate, separator.stft, separator.sample_rate)
+    scores = baselines(song, separator.stft, sample_rate=sample_rate, mask_rate=separator.sample_rate)
     return scores | {"estimate": usdr(song.vocals, estimate)}
 
 

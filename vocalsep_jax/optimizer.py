@@ -50,6 +50,10 @@ def training_phases(config: Any, steps_per_epoch: int) -> tuple[Phase, ...]:
             raise ValueError(f"unfreeze_epoch is {epoch}, but freeze_encoder is none: nothing is frozen")
         return (Phase(0, False, False),)
     frozen = Phase(0, True, kind == "weights_and_statistics")
+    if epoch >= config.epochs:
+        raise ValueError(
+            f"unfreeze_epoch {epoch} is never reached in {config.epochs} epochs; 0 means never"
+        )
     return (frozen, Phase(epoch * steps_per_epoch, False, False)) if epoch else (frozen,)
 
 
@@ -96,8 +100,9 @@ def make_optimizer(config: Any, last_step: int, phase: Phase) -> optax.GradientT
 
 
 def carry_over(old: Any, fresh: Any) -> Any:
-    """The optimiser state `fresh` with all that `old`, that of an earlier phase, has of it too."""
+    """The optimiser state `fresh` with all that `old`, that of an earlier phase, has of it."""
     known = dict(jax.tree.leaves_with_path(old))
+    assert known.keys() <= dict(jax.tree.leaves_with_path(fresh)).keys(), "the states have grown apart"
     return jax.tree.map_with_path(lambda path, x: known.get(path, x), fresh)
 
 

@@ -105,7 +105,9 @@ class Separator:
             raise ValueError("the waveform holds NaN or infinity")
         shape = mixture.shape
         mixture = mixture.reshape(shape[0], -1)
-        vocals = apply_mask_at(self.sample_rate, mixture, sample_rate, self.stft, self._mask)
+        vocals = apply_resampled_mask(
+            mixture, self.stft, self._mask, sample_rate=sample_rate, mask_rate=self.sample_rate
+        )
         stems = (vocals, mixture - vocals)
         return {name: x.reshape(shape) for name, x in zip(STEMS, stems, strict=True)}
 
@@ -153,21 +155,22 @@ class Separator:
         )
 
 
-def apply_mask_at(
-    mask_rate: int,
+def apply_resampled_mask(
     mixture: np.ndarray,
-    sample_rate: int,
     stft: spectral.Stft,
     mask_of: Callable[[np.ndarray], np.ndarray],
+    *,
+    sample_rate: int,
+    mask_rate: int,
 ) -> np.ndarray:
     """`spectral.apply_mask` on a waveform of another rate than the mask's, resampled there and back.
 
     Args:
-      mask_rate: Hz, at which `stft` and `mask_of` work.
       mixture: float32 `[S, C]`.
-      sample_rate: Hz, of `mixture`.
       stft: the transform.
       mask_of: magnitudes `[C, F, N]` to a mask of that shape.
+      sample_rate: Hz, of `mixture`.
+      mask_rate: Hz, at which `stft` and `mask_of` work.
 
     Returns:
       float32 `[S, C]` at `sample_rate`.

@@ -38,23 +38,23 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
     except OSError as error:
         raise ConversionError(f"{path}: {error.strerror}") from error
     try:
-        # Where the format allows, tensors are mapped into memory: what is not converted is not read.
-        mapped = zipfile.is_zipfile(path)
+        mapped = _check_archive(path)
         with warnings.catch_warnings(action="ignore"):  # of formats it may not know; it says so if not
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # a damaged file can raise anything
+        raise ConversionError(f"{path}: {_reason(error)}") from error
+    try:
         state, layout = coseparation.unwrap(content)
         return *_arrays(state), layout
     except ConversionError as error:
         raise ConversionError(f"{path}: {error}") from error
-    except Exception as error:  # a damaged file can raise anything
-        raise ConversionError(f"{path}: {_reason(error)}") from error
 
 
 def save(state: Mapping[str, np.ndarray], path: Path) -> None:
     """Write arrays as a PyTorch state dict, whole or not at all. Raises OSError as the file system does."""
     tensors = {key: torch.from_numpy(x) for key, x in state.items()}
-    with files.replacing(path) as partial:
-        torch.save(tensors, partial)
+    with files.replacing(path) as partial, partial.open("wb") as file:
+        torch.save(tensors, file)
 
 
 def activations(state: Mapping[str, np.ndarray], network: Network, x: np.ndarray, *, full: bool) -> Any:
@@ -103,22 +103,38 @@ def activations(state: Mapping[str, np.ndarray], network: Network, x: np.ndarray
     return {block: y.permute(0, 2, 3, 1).numpy() for block, y in outputs.items()}
 
 
+def _check_archive(path: Path) -> bool:
+    """Whether a file's tensors can be mapped into memory: what is not converted is then not read.
+
+    Raises:
+      RuntimeError: if it is a zip archive and damaged inside, which torch.load would not notice.
+    """
+    if not zipfile.is_zipfile(path):  # before PyTorch 1.6
+        return False
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise RuntimeError(f"the checksum of {damaged!r} is wrong")
+        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+
+
 def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
     arrays, dtypes = {}, set()
     for key, x in state.items():
         if not isinstance(x, torch.Tensor) or x.layout != torch.strided or x.is_quantized or x.is_complex():
-            raise ConversionError(f"{key} is no plain tensor of real numbers")
+            raise ConversionError(f"{key!r} is no plain tensor of real numbers")
         if x.is_floating_point():
             dtypes.add(str(x.dtype).removeprefix("torch."))
             x = x.float()
-        arrays[key] = x.numpy()
+        elif x.ndim:  # only counters are integers
+            raise ConversionError(f"{key!r} is of {x.dtype}, not of floating point numbers")
+        arrays[key] = x.detach().numpy()
     return arrays, dtypes
 
 
 def _reason(error: Exception) -> str:
     text = str(error)
     if wanted := re.search(r"GLOBAL (\S+)", text):
-        return f"refused: it asks to run {wanted[1]} when it is loaded, which a file of weights need not"
+        return f"refused: it asks to run {wanted[1]!r} when it is loaded, which a file of weights need not"
     reason = "damaged, or not a file that torch.save wrote"
     if isinstance(error, RuntimeError):
         reason += f" ({text.strip().splitlines()[0].split('. ')[0][:200]})"

@@ -170,16 +170,14 @@ class _Training:
             self._phases = training_phases(config, steps_per_epoch)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        factor = 2**config.model.depth
         patch = (self._stft.bins, config.audio.patch_frames)
-        bins, source = patch[0], "audio.n_fft / 2 + 1"
-        if config.frequency_scale != "linear":
-            bins, source = config.frequency_bins, "frequency_bins"
-        if bins % factor or patch[1] % factor:
+        try:
+            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *patch), np.float32))
+        except ValueError as error:
             raise ConfigError(
-                f"patches of {bins} bins ({source}) x {patch[1]} frames (audio.patch_frames): both must "
-                f"be multiples of {factor} (2^model.depth)"
-            )
+                f"{error}. They come from audio.n_fft (bins: n_fft / 2 + 1), or from frequency_bins where "
+                f"frequency_scale is not linear, and from audio.patch_frames; the depth is model.depth"
+            ) from error
 
         self._refuse_changed_config()
         library = _library(config)
@@ -220,7 +218,7 @@ class _Training:
         fresh = self._parallel.replicate(
             create_state(
                 model,
-                make_optimizer(config, self.schedule.last_step, phase),
+                self._optimizer,
                 config.seed,
                 patch,
                 freeze_encoder=phase.freeze_encoder,
@@ -245,7 +243,9 @@ class _Training:
         if self._writes:
             self._valid_song = library.splits["valid"][0].load(config.audio.sample_rate)
             rate = config.audio.sample_rate
-            self._baselines = evaluate.baselines(self._valid_song, rate, self._stft, rate)
+            self._baselines = evaluate.baselines(
+                self._valid_song, self._stft, sample_rate=rate, mask_rate=rate
+            )
 
     def __enter__(self) -> _Training:
         return self
@@ -265,6 +265,11 @@ class _Training:
         if not runs.config_path(self._run).is_file():
             raise runs.RunError(f"{self._run}: holds checkpoints but no config.json; use another --workdir")
         old = runs.read_config(self._run)
+        if old["format"] < runs.FORMAT:
+            raise runs.RunError(
+                f"{self._run}: was made by an older version, which cannot be resumed. Use another "
+                f"--workdir, with --config.init_from={self._run} to start from its weights"
+            )
         changed = runs.differences(old["config"], self._config.to_dict())
         if changed:
             raise runs.RunError(
@@ -309,11 +314,14 @@ class _Training:
         config = self._config
         if phase.freeze_encoder:
             what = config.freeze_encoder.replace("_", " ")
-            until = f"for {config.unfreeze_epoch} epochs" if len(self._phases) > 1 else "throughout"
+            until = f"until epoch {config.unfreeze_epoch}" if len(self._phases) > 1 else "throughout"
             log.info("encoder: frozen (%s) %s", what, until)
+            if not config.init_encoder and not config.init_from:
+                log.warning("encoder: FROZEN AS IT IS, and no init_encoder or init_from was given")
+        self._optimizer = make_optimizer(config, self.schedule.last_step, phase)
         step = make_train_step(
             unet_from_config(config, AXIS, freeze_statistics=phase.freeze_statistics),
-            make_optimizer(config, self.schedule.last_step, phase),
+            self._optimizer,
             LOSSES[config.loss],
             freeze_encoder=phase.freeze_encoder,
         )
@@ -322,8 +330,7 @@ class _Training:
     def _change_over(self, phase: Phase) -> None:
         """Go from the phase before to `phase`: the encoder is trained from here on."""
         self._enter(phase)
-        optimizer = make_optimizer(self._config, self.schedule.last_step, phase)
-        fresh = self._parallel.replicate(optimizer.init(to_host(self._state.params)))
+        fresh = self._parallel.replicate(self._optimizer.init(to_host(self._state.params)))
         self._state = self._state.replace(opt_state=carry_over(self._state.opt_state, fresh))
         log.info("encoder: trained from step %d on", self._step)
 
@@ -347,9 +354,10 @@ class _Training:
             self._state, loss = self._train_step(self._state, batch)
             self._step += 1
             in_flight.append(loss)
-            if first or len(in_flight) >= _IN_FLIGHT:
+            if len(in_flight) >= _IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
             if first:
+                jax.block_until_ready(loss)
                 seconds = clock.interval().seconds
                 log.info("first step, with compilation: %s", monitoring.duration(seconds))
                 progress, first = monitoring.Progress(self._step, last), False

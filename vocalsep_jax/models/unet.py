@@ -74,7 +74,10 @@ class UNet(nn.Module):
             x = warp(x, self.frequency_bins)
         factor = 2**self.depth
         if x.shape[1] % factor or x.shape[2] % factor:
-            raise ValueError(f"patch sides must be multiples of {factor} (2^depth), got {x.shape[1:]}")
+            raise ValueError(
+                f"both sides of a patch must be multiples of {factor} (2^depth), got {x.shape[1]} bins x "
+                f"{x.shape[2]} frames"
+            )
         down, up = layer_channels(self.width, self.depth)
         x = transform_input(x, self.input_transform)[..., None].astype(self.dtype)
         skips = []
