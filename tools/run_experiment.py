@@ -102,7 +102,7 @@ def score(run: Run, data: Path, sample_rate: int) -> None:
     path, wanted = run.folder / "test.json", {"data": str(data), "sample_rate": sample_rate}
     if path.exists():
         there = json.loads(path.read_text(encoding="utf-8"))
-        if {name: there[name] for name in wanted} == wanted:
+        if {name: there.get(name) for name in wanted} == wanted:
             return
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder) / "scores.json"
