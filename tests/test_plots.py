@@ -84,6 +84,6 @@ def test_a_comparison_shows_mean_and_range_of_each_config():
     ]
     band = loss.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 4.0)
-    assert [text.get_text() for text in loss.get_legend().get_texts()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
     assert list(figure.axes[2].lines[0].get_ydata()) == [4.0, 6.0]
     assert plots.over_seeds([], "loss")[0] == []

@@ -80,9 +80,9 @@ def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], t
         least to the greatest.
       title: of the figure.
     """
-    figure = Figure(figsize=(15, 5), dpi=110)
+    figure = Figure(figsize=(15, 5.5), dpi=110)
     axes = figure.subplots(1, 3)
-    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.12, top=0.85, wspace=0.18)
+    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.19, top=0.86, wspace=0.18)
     panels = (("loss", "Validation loss"), ("dice", "Validation DICE"), ("sdr", "Validation uSDR, dB"))
     for axis, (quality, name) in zip(axes, panels, strict=True):
         for number, (config, runs) in enumerate(histories.items()):
@@ -97,7 +97,7 @@ def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], t
         axis.set(title=name, xlabel="epoch")
         axis.grid(alpha=0.3)
     if axes[0].lines:
-        axes[0].legend()
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=len(histories))
     figure.suptitle(title)
     return figure
 
