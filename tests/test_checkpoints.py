@@ -141,7 +141,11 @@ def test_any_part_of_a_model_is_saved_and_read_back(tmp_path, state):
 
 def test_a_checkpoint_of_something_else_is_refused(tmp_path, state):
     for number, tree in enumerate(
-        ({"weights": [jnp.ones(2)]}, {"params": {"a": jnp.ones(2)}, "batch_stats": {}})
+        (
+            {"weights": [jnp.ones(2)]},
+            {"params": jnp.ones(2), "batch_stats": {}},
+            {"params": {"a": jnp.ones(2)}, "batch_stats": {}},
+        )
     ):
         save_model(tmp_path / str(number), tree)
         with pytest.raises(RunError, match="not a checkpoint of this software"):

@@ -196,6 +196,8 @@ def _is_model(tree: Any) -> bool:
     """Whether a tree is `{"params": {module: {name: array}}, "batch_stats": ...}`."""
     if not isinstance(tree, dict) or set(tree) != {"params", "batch_stats"}:
         return False
+    if not all(isinstance(collection, dict) for collection in tree.values()):
+        return False
     modules = [module for collection in tree.values() for module in collection.values()]
     return all(
         isinstance(module, dict) and all(isinstance(x, jax.Array) for x in module.values())

@@ -265,7 +265,7 @@ class _Training:
         if not runs.config_path(self._run).is_file():
             raise runs.RunError(f"{self._run}: holds checkpoints but no config.json; use another --workdir")
         old = runs.read_config(self._run)
-        if old["format"] < runs.FORMAT:
+        if old.get("format", 0) < runs.FORMAT:
             raise runs.RunError(
                 f"{self._run}: was made by an older version, which cannot be resumed. Use another "
                 f"--workdir, with --config.init_from={self._run} to start from its weights"
