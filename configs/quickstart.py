@@ -1,7 +1,7 @@
 """A narrow network that learns to separate the built-in songs in minutes on a laptop.
 
 Command:   scripts/quickstart.sh, or python -m vocalsep_jax.main --config configs/quickstart.py
-Duration:  three to five minutes on two CPU cores, songs included.
+Duration:  two minutes on two CPU cores, songs included; twice that on slow ones.
 Expect:    see the README for what it reaches on a held-out built-in song.
 
 Changes to the recipe: width 8, a learning rate that suits minutes of training, a logarithmic input, crops

@@ -15,6 +15,7 @@ CORE = {
     "vocalsep_jax",
     "vocalsep_jax.audio",
     "vocalsep_jax.checkpoints",
+    "vocalsep_jax.compile_cache",
     "vocalsep_jax.console",
     "vocalsep_jax.coseparation",
     "vocalsep_jax.data",

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -166,6 +167,15 @@ class TestCommand:
         with pytest.raises(SystemExit) as stop:
             separate.main(["a.wav"])
         assert stop.value.code == 2
+
+    def test_compiled_programs_are_kept(self, run, tmp_path):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+        environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+        environment |= {"HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        command = [sys.executable, "-m", "vocalsep_jax.separate", str(tmp_path / "in" / "a.wav")]
+        command += ["--checkpoint", str(run), "-o", str(tmp_path / "out")]
+        assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+        assert list((tmp_path / ".cache" / "vocalsep_jax" / "compiled").glob("*/jit_apply*"))
 
     def test_help_does_not_wait_for_jax(self):
         code = (

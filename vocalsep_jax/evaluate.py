@@ -92,8 +92,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     start_logging()
 
+    from vocalsep_jax.compile_cache import use_compile_cache
     from vocalsep_jax.separate import Separator
 
+    use_compile_cache()
     try:
         if options.sample_rate is not None and options.sample_rate < 1:
             raise ValueError(f"--sample-rate must be at least 1, got {options.sample_rate}")

@@ -80,10 +80,12 @@ def main(argv: list[str]) -> int:
         jax.process_count(),
     )
 
+    from vocalsep_jax.compile_cache import use_compile_cache
     from vocalsep_jax.data.songs import SongError
     from vocalsep_jax.runs import RunError
     from vocalsep_jax.train import ConfigError, TrainingDivergedError, train_and_evaluate
 
+    use_compile_cache()
     try:
         outcome = train_and_evaluate(config, workdir)
     except (ConfigError, SongError, RunError, TrainingDivergedError) as error:

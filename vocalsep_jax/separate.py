@@ -213,6 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
     options = _parser().parse_args(argv)
+    from vocalsep_jax.compile_cache import use_compile_cache
+
+    use_compile_cache()
     try:
         separator = Separator(
             options.checkpoint,

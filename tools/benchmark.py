@@ -1,0 +1,410 @@
+"""Measure how fast the network trains, predicts and separates; side by side with PyTorch, if asked.
+
+    python tools/benchmark.py train-step --batch-size 8 --against torch
+    python tools/benchmark.py all --width 16 --json benchmark.json
+
+What is compared takes turns in one process, round by round: a noisy machine is then noisy for all of it.
+Times are medians over rounds, with the fastest and the slowest. The ceilings, a large matrix product in
+the same dtype and a large copy, are measured in the same call. Needs the core; --against torch PyTorch too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vocalsep_jax import files, losses, runs, spectral
+from vocalsep_jax.console import start_logging
+from vocalsep_jax.models.unet import UNet, layer_channels
+from vocalsep_jax.parallel import DataParallel
+from vocalsep_jax.train_step import AXIS, Batch, create_state, make_train_step
+
+log = logging.getLogger(__name__)
+
+_SIDE = 256
+_STFT = spectral.Stft()
+_RATE = 44_100
+
+
+@dataclass
+class Case:
+    """Something that is timed.
+
+    Attributes:
+      name: who does it.
+      run: does it once, and waits until it is done.
+      patches: patches it takes in.
+      flops: floating point operations of one run, of the convolutions alone.
+      first: seconds of the first run, compilation included.
+      seconds: of each further run.
+      peak_bytes: memory the program needs beside its inputs and outputs, where that is known.
+    """
+
+    name: str
+    run: Callable[[], Any]
+    patches: int
+    flops: float
+    first: float = 0.0
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None
+
+
+def patch_flops(width: int, depth: int) -> float:
+    """Floating point operations of the convolutions for one 256 x 256 patch, forward."""
+    down, up = layer_channels(width, depth)
+    total, side, inputs = 0, _SIDE, 1
+    for outputs in down:
+        side //= 2
+        total += side * side * inputs * outputs
+        inputs = outputs
+    for outputs, skip in zip(up, [*down[-2::-1], 0], strict=True):
+        total += side * side * inputs * outputs
+        side *= 2
+        inputs = outputs + skip
+    return 2.0 * 16 * total
+
+
+def random_batch(size: int) -> Batch:
+    """Magnitudes of noise: what they are does not change the speed."""
+    rng = np.random.default_rng(0)
+    vocals, other = rng.random((2, size, _SIDE, _SIDE), np.float32)
+    return Batch(vocals + other, vocals, other, np.ones(size, np.float32))
+
+
+def jax_train_step(options: argparse.Namespace) -> Case:
+    """Our training step on `options.devices` devices."""
+    parallel = DataParallel("pmap", jax.devices()[: options.devices])
+    parallel.check_batch_size(options.batch_size)
+    model = UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype), axis_name=AXIS)
+    optimizer = optax.adamw(1e-5, weight_decay=1e-6)
+    state = parallel.replicate(create_state(model, optimizer, 0, (_SIDE, _SIDE)))
+    batch = parallel.shard(random_batch(options.batch_size))
+    step = parallel.wrap(make_train_step(model, optimizer, losses.mse), donate=True)
+
+    def run() -> None:
+        nonlocal state
+        state, loss = step(state, batch)
+        jax.block_until_ready((state, loss))
+
+    flops = 3 * patch_flops(options.width, options.depth) * options.batch_size
+    case = Case("vocalsep_jax", run, options.batch_size, flops)
+    case.peak_bytes = _temporary_bytes(step, state, batch)
+    return case
+
+
+def jax_forward(options: argparse.Namespace) -> Case:
+    """Our network's mask of a batch, in evaluation mode, on one device."""
+    predict = _jax_predict(options)
+    x = jnp.asarray(random_batch(options.batch_size).mixture)
+
+    def run() -> None:
+        jax.block_until_ready(predict(x))
+
+    flops = patch_flops(options.width, options.depth) * options.batch_size
+    case = Case("vocalsep_jax", run, options.batch_size, flops)
+    case.peak_bytes = _temporary_bytes(jax.jit(predict), x)
+    return case
+
+
+def _jax_predict(options: argparse.Namespace) -> Callable[[Any], jax.Array]:
+    model = UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype))
+    key = jax.random.key(0, impl="rbg")  # the quickest to compile for
+    variables = jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE)))
+    apply = jax.jit(model.apply)
+    return lambda x: apply(variables, x)
+
+
+def _temporary_bytes(function: Any, *arguments: Any) -> int | None:
+    """Memory a compiled function takes beside its arguments and results."""
+    memory = function.lower(*arguments).compile().memory_analysis()
+    return None if memory is None else int(memory.temp_size_in_bytes)
+
+
+class TorchPeer:
+    """The same network in PyTorch, channels last, as the tests compare ours with."""
+
+    def __init__(self, options: argparse.Namespace, compiled: bool):
+        import torch
+
+        from tests.torch_unet import TorchUNet
+
+        self._torch = torch
+        self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        network = TorchUNet(options.width, options.depth).to(self._device)
+        self.network = network.to(memory_format=torch.channels_last)
+        self._call = torch.compile(self.network) if compiled else self.network
+        self._dtype = getattr(torch, options.dtype)
+        self.name = f"PyTorch {torch.__version__}{' compiled' if compiled else ''}"
+
+    def tensor(self, x: np.ndarray) -> Any:
+        """An array on the peer's device."""
+        return self._torch.from_numpy(x).to(self._device)
+
+    def mask(self, x: Any) -> Any:
+        """The network's output in the dtype asked for; parameters stay float32."""
+        lower = self._dtype != self._torch.float32
+        with self._torch.autocast(self._device, self._dtype, enabled=lower):
+            return self._call(x).float()
+
+    def wait(self) -> None:
+        """Wait until the device is done."""
+        if self._device == "cuda":
+            self._torch.cuda.synchronize()
+
+    def train_step(self, options: argparse.Namespace) -> Case:
+        """Its training step."""
+        self.network.train()
+        optimizer = self._torch.optim.AdamW(self.network.parameters(), lr=1e-5, weight_decay=1e-6)
+        batch = random_batch(options.batch_size)
+        mixture, vocals = self.tensor(batch.mixture), self.tensor(batch.vocals)
+
+        def run() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            loss = ((self.mask(mixture) * mixture - vocals) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            self.wait()
+
+        flops = 3 * patch_flops(options.width, options.depth) * options.batch_size
+        return Case(self.name, run, options.batch_size, flops)
+
+    def forward(self, options: argparse.Namespace) -> Case:
+        """Its mask of a batch, in evaluation mode."""
+        self.network.eval()
+        x = self.tensor(random_batch(options.batch_size).mixture)
+
+        def run() -> None:
+            with self._torch.inference_mode():
+                self.mask(x)
+            self.wait()
+
+        flops = patch_flops(options.width, options.depth) * options.batch_size
+        return Case(self.name, run, options.batch_size, flops)
+
+    def separate(self, options: argparse.Namespace) -> Case:
+        """The separation of ours with its network."""
+        self.network.eval()
+
+        def predict(x: np.ndarray) -> np.ndarray:
+            with self._torch.inference_mode():
+                return self.mask(self.tensor(x)).cpu().numpy()
+
+        return _separation(self.name, predict, options)
+
+
+def jax_separate(options: argparse.Namespace) -> Case:
+    """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
+    predict = _jax_predict(options)
+    return _separation("vocalsep_jax", lambda x: np.asarray(predict(x)), options)
+
+
+def _separation(
+    name: str, predict: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace
+) -> Case:
+    song = np.random.default_rng(0).standard_normal((options.seconds * _RATE, 2)).astype(np.float32) / 4
+    patches = 2 * len(spectral.patch_starts(_STFT.frames(len(song)), _SIDE, options.overlap))
+
+    def mask(magnitude: np.ndarray) -> np.ndarray:
+        return spectral.predict_mask(
+            magnitude,
+            predict,
+            patch_frames=_SIDE,
+            batch_size=options.batch_size,
+            overlap=options.overlap,
+        )
+
+    def run() -> None:
+        spectral.apply_mask(song, _STFT, mask)
+
+    return Case(name, run, patches, patch_flops(options.width, options.depth) * patches)
+
+
+def ceilings(dtype: str) -> dict[str, float]:
+    """What the default device can do: FLOP/s of a large matrix product, bytes/s of a large copy."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    a = jnp.ones((size, size), jnp.dtype(dtype))
+    long = jnp.ones(2**26, jnp.float32)
+    product, copy = jax.jit(lambda x: x @ x), jax.jit(lambda x: x + 1)
+    return {
+        "matmul_flops": 2.0 * size**3 / _fastest(lambda: product(a)),
+        "copy_bytes": 2.0 * long.nbytes / _fastest(lambda: copy(long)),
+    }
+
+
+def _fastest(function: Callable[[], Any], rounds: int = 5) -> float:
+    jax.block_until_ready(function())
+    times = []
+    for _ in range(rounds):
+        begin = time.perf_counter()
+        jax.block_until_ready(function())
+        times.append(time.perf_counter() - begin)
+    return min(times)
+
+
+def measure(cases: Sequence[Case], rounds: int) -> list[Case]:
+    """Time the cases in turn, `rounds` times each; those that cannot run are said and left out."""
+    able = []
+    for case in cases:
+        begin = time.perf_counter()
+        try:
+            case.run()
+        except Exception as error:  # a peer that cannot run here (no compiler, no memory) ends nothing
+            log.warning("%s: left out (%s)", case.name, (str(error).strip() or repr(error)).splitlines()[0])
+            continue
+        case.first = time.perf_counter() - begin
+        able.append(case)
+    for done in range(rounds):
+        for case in able:
+            begin = time.perf_counter()
+            case.run()
+            case.seconds.append(time.perf_counter() - begin)
+        log.info("round %d of %d", done + 1, rounds)
+    return able
+
+
+def rows(what: str, cases: Sequence[Case], ceiling: dict[str, float]) -> list[dict[str, Any]]:
+    """The results of measured cases; `ratio` is how many times as fast as each peer ours is."""
+    result = []
+    for case in cases:
+        median = float(np.median(case.seconds))
+        result.append(
+            {
+                "what": what,
+                "who": case.name,
+                "seconds": median,
+                "fastest": min(case.seconds),
+                "slowest": max(case.seconds),
+                "patches_per_second": case.patches / median,
+                "flops_per_second": case.flops / median,
+                "share_of_matmul": case.flops / median / ceiling["matmul_flops"],
+                "first_seconds": case.first,
+                "temporary_bytes": case.peak_bytes,
+                "ratio": median / float(np.median(cases[0].seconds)),
+            }
+        )
+    return result
+
+
+def table(results: Sequence[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    lines = [
+        "| what | who | median s | fastest to slowest | patches/s | GFLOP/s | of matmul | first s "
+        "| temporary MB | ours is faster by |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for r in results:
+        cells = [
+            r["what"],
+            r["who"],
+            f"{r['seconds']:.4g}",
+            f"{r['fastest']:.4g} to {r['slowest']:.4g}",
+            f"{r['patches_per_second']:.3g}",
+            f"{r['flops_per_second'] / 1e9:.4g}",
+            f"{100 * r['share_of_matmul']:.0f} %",
+            f"{r['first_seconds']:.3g}",
+            "" if r["temporary_bytes"] is None else f"{r['temporary_bytes'] / 1e6:.0f}",
+            f"{r['ratio']:.2f}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+WHAT: dict[str, tuple[Callable[[argparse.Namespace], Case], str]] = {
+    "train-step": (jax_train_step, "train_step"),
+    "forward": (jax_forward, "forward"),
+    "separate": (jax_separate, "separate"),
+}
+
+
+def benchmark(what: str, options: argparse.Namespace, ceiling: dict[str, float]) -> list[dict[str, Any]]:
+    """Measure one of `WHAT`, ours first."""
+    ours, method = WHAT[what]
+    cases = [ours(options)]
+    if options.against == "torch":
+        for compiled in (False, True):
+            cases.append(getattr(TorchPeer(options, compiled), method)(options))
+    return rows(what, measure(cases, options.steps), ceiling)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 failed, 2 wrong usage."""
+    parser = argparse.ArgumentParser(
+        prog="python tools/benchmark.py",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=[*WHAT, "all"])
+    parser.add_argument("--batch-size", type=int, default=8, help="(%(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="(%(default)s)")
+    parser.add_argument("--depth", type=int, default=7, help="(%(default)s)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="(%(default)s)")
+    parser.add_argument("--devices", type=int, default=1, help="of the training step (%(default)s)")
+    parser.add_argument("--steps", type=int, default=5, help="rounds (%(default)s)")
+    parser.add_argument("--seconds", type=int, default=30, help="of song to separate (%(default)s)")
+    parser.add_argument("--overlap", type=float, default=0.25, help="of its patches (%(default)s)")
+    parser.add_argument("--against", choices=("torch",))
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    options = parser.parse_args(argv)
+    start_logging()
+    for name in ("batch_size", "width", "devices", "steps", "seconds"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if options.devices > jax.device_count():
+        parser.error(f"--devices {options.devices}: there are {jax.device_count()}")
+    machine = {
+        "device": jax.devices()[0].device_kind,
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        **runs.package_versions(),
+    }
+    try:
+        if options.against == "torch":
+            import torch
+
+            machine["torch"] = torch.__version__
+        ceiling = ceilings(options.dtype)
+        wanted = list(WHAT) if options.what == "all" else [options.what]
+        results = [row for what in wanted for row in benchmark(what, options, ceiling)]
+    except ModuleNotFoundError as error:
+        log.error("error: --against torch needs the convert extra (no %s)", error.name)
+        return 1
+    except ValueError as error:
+        log.error("error: %s", error)
+        return 1
+    settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
+    print(f"{machine}\n{settings}")
+    print(
+        f"ceilings: matmul {ceiling['matmul_flops'] / 1e9:.4g} GFLOP/s ({options.dtype}), "
+        f"copy {ceiling['copy_bytes'] / 1e9:.3g} GB/s"
+    )
+    print(table(results))
+    if options.json:
+        content = {"machine": machine, "options": settings, "ceilings": ceiling, "results": results}
+        try:
+            files.write_text(options.json, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            log.error("error: %s: cannot be written (%s)", options.json, error.strerror)
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
