@@ -24,6 +24,7 @@ CORE = {
     "vocalsep_jax.data.synth",
     "vocalsep_jax.evaluate",
     "vocalsep_jax.files",
+    "vocalsep_jax.huge_pages",
     "vocalsep_jax.losses",
     "vocalsep_jax.metrics",
     "vocalsep_jax.models",

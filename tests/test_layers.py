@@ -9,7 +9,8 @@ FORMS = {
     "down": (layers.down_conv_matmul, layers.down_conv_lax, layers.down_conv),
     "up": (layers.up_conv_matmul, layers.up_conv_lax, layers.up_conv),
 }
-SHAPES = [(1, 2, 2, 1, 3), (2, 8, 4, 3, 5), (1, 16, 16, 4, 1)]
+# Of the matmul form downwards: one channel, few outputs, and many.
+SHAPES = [(1, 2, 2, 1, 3), (2, 8, 4, 3, 5), (1, 16, 16, 4, 1), (2, 32, 16, 3, 2), (1, 32, 32, 1, 2)]
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
@@ -36,8 +37,9 @@ def test_all_forms_agree_with_a_sum_over_the_definition(rng, direction, shape):
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_gradients_of_the_forms_agree(rng, direction):
-    x = rng.standard_normal((2, 8, 8, 3)).astype(np.float32)
+@pytest.mark.parametrize("side", [8, 24])
+def test_gradients_of_the_forms_agree(rng, direction, side):
+    x = rng.standard_normal((2, side, side, 3)).astype(np.float32)
     kernel = rng.standard_normal((4, 4, 3, 5)).astype(np.float32)
 
     def gradients(form):

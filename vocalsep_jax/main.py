@@ -12,6 +12,11 @@ import logging
 import signal
 import sys
 
+from vocalsep_jax.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()  # before anything that takes time to import
+
 _MISSING = [
     name
     for name in ("clu", "matplotlib", "ml_collections", "tensorboard", "tensorflow", "tensorflow_datasets")

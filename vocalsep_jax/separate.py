@@ -19,6 +19,7 @@ import numpy as np
 
 from vocalsep_jax import audio, runs, spectral
 from vocalsep_jax.console import start_logging
+from vocalsep_jax.huge_pages import restart_with_huge_pages
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -246,4 +247,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     sys.exit(main())

@@ -26,9 +26,12 @@ from jax import lax
 Array = jax.Array
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
+_FEW = 64
+"""Output positions below which a layer's weights outweigh its activations."""
+
 
 def down_conv_matmul(x: Array, kernel: Array) -> Array:
-    """4x4 convolution with stride 2 and padding 1, as one matrix product.
+    """4x4 convolution with stride 2 and padding 1, as matrix products.
 
     Args:
       x: `[B, H, W, C]`, H and W even.
@@ -40,14 +43,25 @@ def down_conv_matmul(x: Array, kernel: Array) -> Array:
     b, h, w, c = x.shape
     o = kernel.shape[-1]
     rows, columns = h // 2, w // 2
-    # After space-to-depth the padded image has one more 2x2 cell than outputs, along each axis.
+    # After space-to-depth the padded image has one more 2x2 cell than outputs, along each axis. An output
+    # sums over four cells (i, j); kernel position (2i + p, 2j + q) meets place (p, q) of cell (i, j).
     cells = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     cells = cells.reshape(b, rows + 1, 2, columns + 1, 2, c).transpose(0, 1, 3, 2, 4, 5)
     cells = cells.reshape(b, rows + 1, columns + 1, 4 * c)
-    shifts = [cells[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
-    # Kernel position (2i + p, 2j + q) meets cell (i, j), place (p, q) within the cell.
-    weights = kernel.reshape(2, 2, 2, 2, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(16 * c, o)
-    return jnp.concatenate(shifts, axis=-1) @ weights
+    weights = kernel.reshape(2, 2, 2, 2, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(4, 4 * c, o)
+    shifts = [(i, j) for i in (0, 1) for j in (0, 1)]
+    if c == 1 or rows * columns < _FEW:
+        # One product over the four cells side by side: for one channel, whose cells are smaller than their
+        # products; and for few outputs, where the weights are what is moved.
+        beside = [cells[:, i : i + rows, j : j + columns] for i, j in shifts]
+        return jnp.concatenate(beside, axis=-1) @ weights.reshape(16 * c, o)
+    # Else a product of all cells for each shift, and a sum of these, shifted: the cells are never copied.
+    flat = cells.reshape(-1, 4 * c)
+    y = jnp.zeros((b, rows, columns, o), x.dtype)
+    for (i, j), weight in zip(shifts, weights, strict=True):
+        product = (flat @ weight).reshape(b, rows + 1, columns + 1, o)
+        y = y + product[:, i : i + rows, j : j + columns]
+    return y
 
 
 def down_conv_lax(x: Array, kernel: Array) -> Array:
