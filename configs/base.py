@@ -68,9 +68,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.init_from = ""  # a run to take weights and statistics from
     config.init_encoder = ""  # a converted encoder, or a run, to take the encoder's from
-    config.freeze_encoder = (
-        "none"  # none, weights, weights_and_statistics (of BatchNorm: used, not updated)
-    )
+    config.freeze_encoder = "none"  # none, weights, weights_and_statistics (BatchNorm's are not updated)
     config.unfreeze_epoch = 0  # epochs after which a frozen encoder is trained too; 0: never
     config.encoder_lr_scale = 1.0  # of the learning rate, for the encoder's parameters
     config.parallel = "pmap"  # pmap, shard_map

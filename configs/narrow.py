@@ -19,18 +19,23 @@ def get_config() -> ml_collections.ConfigDict:
     """`base`, narrow, with augmentation across songs."""
     config = base.get_config()
     config.name = "narrow"
+    suit_few_songs(config)
+    config.model.width = 16
+    config.input_transform = "log1p"
+    config.patches_per_epoch = 3_200
+    config.epochs = 5
+    return config
+
+
+def suit_few_songs(config: ml_collections.ConfigDict) -> None:
+    """Augmentation, optimiser and validation for minutes of training on a handful of songs."""
     config.data.channels = "random"
     config.data.voiced_share = 0.7
     config.data.gain_db = 6.0
     config.data.swap_channels = 0.5
     config.data.repair = 0.5
-    config.model.width = 16
-    config.input_transform = "log1p"
-    config.patches_per_epoch = 3_200
-    config.epochs = 5
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50
     config.valid.patches = 128
     config.log_every_steps = 20
-    return config

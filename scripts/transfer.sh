@@ -12,8 +12,6 @@ source scripts/environment.sh requirements/train.txt requirements/torch.txt
 
 out=runs/transfer
 export TF_CPP_MIN_LOG_LEVEL=3
-# The same few programs are compiled for every seed: once is enough.
-export JAX_COMPILATION_CACHE_DIR="${JAX_COMPILATION_CACHE_DIR:-$PWD/$out/compiled}"
 
 if [ ! -d $out/encoder ]; then
   echo "== training the network whose encoder is transferred, on the built-in songs"

@@ -8,6 +8,7 @@ pytest.importorskip("clu", reason="needs the train extra")
 from tests.conftest import ROOT
 from tools import run_experiment as tool
 from vocalsep_jax import runs
+from vocalsep_jax.monitoring import read_history
 
 RESULTS = {
     "a": {
@@ -42,10 +43,15 @@ def run_folder(folder, epochs, seed_song="A", losses=(1.0, 0.5)):
 
 def test_a_run_is_measured_at_its_last_validation(tmp_path):
     folder = run_folder(tmp_path / "run", epochs=2)
-    assert tool.measure(folder) == {"loss": 0.5, "dice": 0.1, "soft_dice": 0.2, "sdr": 2}
+    assert tool.measure(folder, read_history(folder)) == {
+        "loss": 0.5,
+        "dice": 0.1,
+        "soft_dice": 0.2,
+        "sdr": 2,
+    }
     songs = {str(n): {"estimate": float(n), "mixture": 0.0} for n in (1, 2, 6)}
     (folder / "test.json").write_text(json.dumps({"songs": songs}))
-    assert tool.measure(folder)["test_sdr"] == 2.0
+    assert tool.measure(folder, read_history(folder))["test_sdr"] == 2.0
 
 
 def test_what_is_not_finished_or_not_comparable_is_not_passed_off(tmp_path, caplog):
@@ -108,7 +114,7 @@ def test_old_scores_of_other_songs_or_rates_are_not_reused(tmp_path, monkeypatch
     monkeypatch.setattr(tool, "_python", evaluate)
     for data, rate, expected in (("a", 8000, 1), ("a", 8000, 1), ("b", 8000, 2), ("b", 44_100, 3)):
         tool.score(run, Path(data), rate)
-        assert tool.measure(run.folder)["test_sdr"] == expected
+        assert tool.measure(run.folder, read_history(run.folder))["test_sdr"] == expected
 
 
 def test_wrong_usage(tmp_path, capsys):

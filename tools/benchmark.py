@@ -55,7 +55,6 @@ class Case:
       name: who does it.
       run: does it once, and waits until it is done.
       patches: patches it takes in.
-      flops: floating point operations of one run, of the convolutions alone.
       first: seconds of the first run, compilation included.
       seconds: of each further run.
       peak_bytes: memory the program needs beside its inputs and outputs, where that is known.
@@ -64,7 +63,6 @@ class Case:
     name: str
     run: Callable[[], Any]
     patches: int
-    flops: float
     first: float = 0.0
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None
@@ -107,32 +105,30 @@ def jax_train_step(options: argparse.Namespace) -> Case:
         state, loss = step(state, batch)
         jax.block_until_ready((state, loss))
 
-    flops = 3 * patch_flops(options.width, options.depth) * options.batch_size
-    case = Case("vocalsep_jax", run, options.batch_size, flops)
+    case = Case("vocalsep_jax", run, options.batch_size)
     case.peak_bytes = _temporary_bytes(step, state, batch)
     return case
 
 
 def jax_forward(options: argparse.Namespace) -> Case:
     """Our network's mask of a batch, in evaluation mode, on one device."""
-    predict = _jax_predict(options)
+    apply, variables = _jax_network(options)
     x = jnp.asarray(random_batch(options.batch_size).mixture)
 
     def run() -> None:
-        jax.block_until_ready(predict(x))
+        jax.block_until_ready(apply(variables, x))
 
-    flops = patch_flops(options.width, options.depth) * options.batch_size
-    case = Case("vocalsep_jax", run, options.batch_size, flops)
-    case.peak_bytes = _temporary_bytes(jax.jit(predict), x)
+    case = Case("vocalsep_jax", run, options.batch_size)
+    case.peak_bytes = _temporary_bytes(apply, variables, x)
     return case
 
 
-def _jax_predict(options: argparse.Namespace) -> Callable[[Any], jax.Array]:
+def _jax_network(options: argparse.Namespace) -> tuple[Any, Any]:
+    """Our network, compiled when it is first called, and random variables for it."""
     model = UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype))
     key = jax.random.key(0, impl="rbg")  # the quickest to compile for
     variables = jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE)))
-    apply = jax.jit(model.apply)
-    return lambda x: apply(variables, x)
+    return jax.jit(model.apply), variables
 
 
 def _temporary_bytes(function: Any, *arguments: Any) -> int | None:
@@ -187,8 +183,7 @@ class TorchPeer:
             loss.item()
             self.wait()
 
-        flops = 3 * patch_flops(options.width, options.depth) * options.batch_size
-        return Case(self.name, run, options.batch_size, flops)
+        return Case(self.name, run, options.batch_size)
 
     def forward(self, options: argparse.Namespace) -> Case:
         """Its mask of a batch, in evaluation mode."""
@@ -200,8 +195,7 @@ class TorchPeer:
                 self.mask(x)
             self.wait()
 
-        flops = patch_flops(options.width, options.depth) * options.batch_size
-        return Case(self.name, run, options.batch_size, flops)
+        return Case(self.name, run, options.batch_size)
 
     def separate(self, options: argparse.Namespace) -> Case:
         """The separation of ours with its network."""
@@ -216,8 +210,8 @@ class TorchPeer:
 
 def jax_separate(options: argparse.Namespace) -> Case:
     """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
-    predict = _jax_predict(options)
-    return _separation("vocalsep_jax", lambda x: np.asarray(predict(x)), options)
+    apply, variables = _jax_network(options)
+    return _separation("vocalsep_jax", lambda x: np.asarray(apply(variables, x)), options)
 
 
 def _separation(
@@ -238,7 +232,7 @@ def _separation(
     def run() -> None:
         spectral.apply_mask(song, _STFT, mask)
 
-    return Case(name, run, patches, patch_flops(options.width, options.depth) * patches)
+    return Case(name, run, patches)
 
 
 def ceilings(dtype: str) -> dict[str, float]:
@@ -290,11 +284,17 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Case]:
     return able
 
 
-def rows(what: str, cases: Sequence[Case], ceiling: dict[str, float]) -> list[dict[str, Any]]:
-    """The results of measured cases; `ratio` is how many times as fast as each peer ours is."""
+def rows(
+    what: str, cases: Sequence[Case], patch_operations: float, ceiling: dict[str, float]
+) -> list[dict[str, Any]]:
+    """The results of measured cases; `ratio` is how many times as fast as each peer ours is.
+
+    `patch_operations` are the floating point operations for one patch, of the convolutions alone.
+    """
     result = []
     for case in cases:
         median = float(np.median(case.seconds))
+        rate = case.patches * patch_operations / median
         result.append(
             {
                 "what": what,
@@ -303,8 +303,8 @@ def rows(what: str, cases: Sequence[Case], ceiling: dict[str, float]) -> list[di
                 "fastest": min(case.seconds),
                 "slowest": max(case.seconds),
                 "patches_per_second": case.patches / median,
-                "flops_per_second": case.flops / median,
-                "share_of_matmul": case.flops / median / ceiling["matmul_flops"],
+                "flops_per_second": rate,
+                "share_of_matmul": rate / ceiling["matmul_flops"],
                 "first_seconds": case.first,
                 "temporary_bytes": case.peak_bytes,
                 "ratio": median / float(np.median(cases[0].seconds)),
@@ -351,7 +351,9 @@ def benchmark(what: str, options: argparse.Namespace, ceiling: dict[str, float])
     if options.against == "torch":
         for compiled in (False, True):
             cases.append(getattr(TorchPeer(options, compiled), method)(options))
-    return rows(what, measure(cases, options.steps), ceiling)
+    passes = 3 if what == "train-step" else 1  # backward: by the input, and by the kernel
+    operations = passes * patch_flops(options.width, options.depth)
+    return rows(what, measure(cases, options.steps), operations, ceiling)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -41,7 +41,7 @@ import jax
 import numpy as np
 
 from vocalsep_jax import coseparation, files, runs
-from vocalsep_jax.checkpoints import named_arrays, read_model, save_model
+from vocalsep_jax.checkpoints import named_arrays, read_model, save_model, shape_text
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.coseparation import CITATION, LICENCE, TOLERANCE, ConversionError, Network
 
@@ -58,13 +58,11 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConversionError(f"{folder}: exists already; remove it or choose another")
     state, dtypes, layout = torch_io.load(source)
-    try:
+    with coseparation.about(source):
         network = coseparation.identify({key: x.shape for key, x in state.items()})
         if full and not network.decoder:
             raise ConversionError("has no decoder, so it cannot be converted with --full")
         model = coseparation.to_flax(state, network, full=full)
-    except ConversionError as error:
-        raise ConversionError(f"{source}: {error}") from error
     x = coseparation.proof_input()
     reference = torch_io.activations(state, network, x, full=full)
     left_out = _left_out(state, network, full=full)
@@ -106,10 +104,8 @@ def export(source: Path, path: Path) -> None:
     if path.exists():
         raise ConversionError(f"{path}: exists already; remove it or choose another")
     model, step = read_model(source)
-    try:
+    with coseparation.about(source):
         network = coseparation.network_of(model)
-    except ConversionError as error:
-        raise ConversionError(f"{source}: {error}") from error
     rows = _rows(coseparation.entries(network), model)
     x = coseparation.proof_input()
     reference = coseparation.activations(model, x)
@@ -172,7 +168,7 @@ def _left_out(state: Mapping[str, Any], network: Network, *, full: bool) -> list
 def _show(report: Mapping[str, Any]) -> None:
     print(f"{'PyTorch':38}{'shape':>19}   {'Flax':31}{'shape':>19}  {'axes':>7} {'mean':>10} {'std':>9}")
     for row in report["converted"]:
-        shapes = ["x".join(map(str, row[name])) for name in ("source_shape", "shape")]
+        shapes = [shape_text(row[name]) for name in ("source_shape", "shape")]
         axes = "".join(map(str, row["transpose"])) if row["transpose"] else "-"
         print(
             f"{row['source']:38}{shapes[0]:>19}   {row['target']:31}{shapes[1]:>19}  "

@@ -23,7 +23,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -83,14 +83,30 @@ def train(run: Run, flags: Sequence[str]) -> None:
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = ["-m", "vocalsep_jax.main", "--config", str(run.config), "--workdir", str(run.folder)]
     _python([*command, f"--config.seed={run.seed}", *flags], run.log_file)
-    if not finished(run.folder):
+    if finished(run.folder) is None:
         raise ExperimentError("stopped before its last epoch; start the experiment again to go on")
 
 
-def finished(folder: Path) -> bool:
-    """Whether a run has been validated after its last epoch."""
-    epochs = runs.read_config(folder)["config"]["epochs"]
-    return any(line["kind"] == "valid" and line["epoch"] == epochs for line in read_history(folder))
+class Record(NamedTuple):
+    """What a run tells of itself.
+
+    Attributes:
+      content: of its `config.json`.
+      history: its lines.
+    """
+
+    content: dict[str, Any]
+    history: list[dict[str, Any]]
+
+
+def finished(folder: Path) -> Record | None:
+    """What a run tells once it has been validated after its last epoch; None before."""
+    if not runs.config_path(folder).exists():
+        return None
+    record = Record(runs.read_config(folder), read_history(folder))
+    epochs = record.content["config"]["epochs"]
+    done = any(line["kind"] == "valid" and line["epoch"] == epochs for line in record.history)
+    return record if done else None
 
 
 def score(run: Run, data: Path, sample_rate: int) -> None:
@@ -133,9 +149,9 @@ def _python(arguments: Sequence[str], log_file: Path) -> None:
         raise ExperimentError(f"exit code {code}: {lines[-1]} (see {log_file})")
 
 
-def measure(folder: Path) -> dict[str, float]:
+def measure(folder: Path, history: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Qualities of a finished run at its last validation, and its median test score."""
-    last = [line for line in read_history(folder) if line["kind"] == "valid"][-1]
+    last = [line for line in history if line["kind"] == "valid"][-1]
     values = {name: last[name] for name in COLUMNS if name in last}
     path = folder / "test.json"
     if path.exists():
@@ -144,9 +160,9 @@ def measure(folder: Path) -> dict[str, float]:
     return values
 
 
-def domain(folder: Path) -> str:
+def domain(config: dict[str, Any]) -> str:
     """What the numbers of a run are comparable within: sample rate and STFT."""
-    audio = runs.read_config(folder)["config"]["audio"]
+    audio = config["audio"]
     return f"{audio['sample_rate']} Hz, {audio['n_fft']}/{audio['hop']}"
 
 
@@ -176,12 +192,15 @@ def report(out: Path, planned: Sequence[Run], test: str) -> None:
     histories: dict[str, list[Any]] = {}
     songs = set()
     for run in planned:
-        if not runs.config_path(run.folder).exists() or not finished(run.folder):
+        record = finished(run.folder)
+        if record is None:
             continue
-        entry = results.setdefault(run.config.stem, {"domain": domain(run.folder), "runs": {}})
-        entry["runs"][str(run.seed)] = measure(run.folder)
-        histories.setdefault(f"{run.config.stem} ({entry['domain']})", []).append(read_history(run.folder))
-        split = runs.read_config(run.folder)["songs"]
+        entry = results.setdefault(
+            run.config.stem, {"domain": domain(record.content["config"]), "runs": {}}
+        )
+        entry["runs"][str(run.seed)] = measure(run.folder, record.history)
+        histories.setdefault(f"{run.config.stem} ({entry['domain']})", []).append(record.history)
+        split = record.content["songs"]
         songs.add(json.dumps({name: [song for song, _ in split[name]] for name in ("train", "valid")}))
     if len(songs) > 1:
         log.warning(

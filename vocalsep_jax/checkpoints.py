@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,11 @@ def save_model(folder: Path, model: Any) -> None:
 def shape_differences(wanted: Any, found: Any) -> list[tuple[str, str, str]]:
     """Where two trees of arrays differ in names or shapes: name, wanted, found (shapes, or `absent`)."""
     a, b = named_arrays(wanted), named_arrays(found)
-    pairs = [(n, _shape(a.get(n)), _shape(b.get(n))) for n in a | b]
+
+    def text(arrays: dict[str, Any], name: str) -> str:
+        return shape_text(arrays[name].shape) if name in arrays else "absent"
+
+    pairs = [(n, text(a, n), text(b, n)) for n in a | b]
     return [pair for pair in pairs if pair[1] != pair[2]]
 
 
@@ -205,8 +209,9 @@ def _is_model(tree: Any) -> bool:
     )
 
 
-def _shape(x: Any) -> str:
-    return "absent" if x is None else "x".join(map(str, x.shape)) or "scalar"
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as text, `4x4x1x64`."""
+    return "x".join(map(str, shape)) or "scalar"
 
 
 @contextlib.contextmanager

@@ -9,9 +9,11 @@ Axis letters: `B` batch, `F` frequency bins, `T` frames, `C` channels.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -42,6 +44,15 @@ _AXES = {"down": (2, 3, 1, 0), "up": (2, 3, 0, 1)}
 
 class ConversionError(Exception):
     """Weights that cannot be converted; the message is one line."""
+
+
+@contextlib.contextmanager
+def about(path: Path) -> Iterator[None]:
+    """Put the file in front of the message of a ConversionError."""
+    try:
+        yield
+    except ConversionError as error:
+        raise ConversionError(f"{path}: {error}") from error
 
 
 @dataclass(frozen=True)

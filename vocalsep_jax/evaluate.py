@@ -16,12 +16,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vocalsep_jax.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()  # before anything that takes time to import
+
 import numpy as np
 
 from vocalsep_jax import audio, files, runs, spectral
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
-from vocalsep_jax.huge_pages import restart_with_huge_pages
 
 if TYPE_CHECKING:
     from vocalsep_jax.data.songs import Stems
@@ -151,5 +155,4 @@ def _row(name: str, scores: dict[str, float], width: int) -> str:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     sys.exit(main())

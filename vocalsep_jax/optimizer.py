@@ -106,9 +106,5 @@ def carry_over(old: Any, fresh: Any) -> Any:
     return jax.tree.map_with_path(lambda path, x: known.get(path, x), fresh)
 
 
-def _labels(params: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: jax.tree.map(lambda _, part=part: part, x)
-        for name, x in params.items()
-        for part in ["encoder" if is_encoder(name) else "decoder"]
-    }
+def _labels(params: dict[str, Any]) -> dict[str, str]:
+    return {name: "encoder" if is_encoder(name) else "decoder" for name in params}

@@ -15,11 +15,15 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vocalsep_jax.huge_pages import restart_with_huge_pages
+
+if __name__ == "__main__":
+    restart_with_huge_pages()  # before anything that takes time to import
+
 import numpy as np
 
 from vocalsep_jax import audio, runs, spectral
 from vocalsep_jax.console import start_logging
-from vocalsep_jax.huge_pages import restart_with_huge_pages
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -247,5 +251,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    restart_with_huge_pages()
     sys.exit(main())

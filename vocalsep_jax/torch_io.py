@@ -43,11 +43,9 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # a damaged file can raise anything
         raise ConversionError(f"{path}: {_reason(error)}") from error
-    try:
+    with coseparation.about(path):
         state, layout = coseparation.unwrap(content)
         return *_arrays(state), layout
-    except ConversionError as error:
-        raise ConversionError(f"{path}: {error}") from error
 
 
 def save(state: Mapping[str, np.ndarray], path: Path) -> None:

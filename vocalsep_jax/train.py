@@ -172,7 +172,7 @@ class _Training:
             raise ConfigError(str(error)) from error
         patch = (self._stft.bins, config.audio.patch_frames)
         try:
-            jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *patch), np.float32))
+            model.check_patch(*patch)
         except ValueError as error:
             raise ConfigError(
                 f"{error}. They come from audio.n_fft (bins: n_fft / 2 + 1), or from frequency_bins where "
@@ -258,6 +258,10 @@ class _Training:
 
     # --- starting --------------------------------------------------------------------------------
 
+    @property
+    def _elsewhere(self) -> str:
+        return f"another --workdir, with --config.init_from={self._run} to start from its weights"
+
     def _refuse_changed_config(self) -> None:
         """Raise RunError if the folder holds checkpoints of another config, or of an unknown one."""
         if not has_checkpoint(self._run):
@@ -267,14 +271,13 @@ class _Training:
         old = runs.read_config(self._run)
         if old.get("format", 0) < runs.FORMAT:
             raise runs.RunError(
-                f"{self._run}: was made by an older version, which cannot be resumed. Use another "
-                f"--workdir, with --config.init_from={self._run} to start from its weights"
+                f"{self._run}: was made by an older version, which cannot be resumed. Use {self._elsewhere}"
             )
         changed = runs.differences(old["config"], self._config.to_dict())
         if changed:
             raise runs.RunError(
-                f"{self._run}: holds a run with another config ({'; '.join(changed)}). Use another "
-                f"--workdir, with --config.init_from={self._run} to start from its weights"
+                f"{self._run}: holds a run with another config ({'; '.join(changed)}). "
+                f"Use {self._elsewhere}"
             )
 
     def _restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
@@ -285,8 +288,7 @@ class _Training:
         if runs.read_config(self._run)["songs"] != self._songs:
             raise runs.RunError(
                 f"{self._run}: was trained on other songs than {self._config.data.root or 'these'} "
-                f"now holds. Restore them, or use another --workdir, with "
-                f"--config.init_from={self._run} to start from its weights"
+                f"now holds. Restore them, or use {self._elsewhere}"
             )
         log.info("resuming %s at step %d", self._run, int(to_host(restored[0].step)))
         return restored

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from vocalsep_jax.checkpoints import named_arrays, read_model, restore_model, shape_differences
+from vocalsep_jax.checkpoints import (
+    named_arrays,
+    read_model,
+    restore_model,
+    shape_differences,
+    shape_text,
+)
 from vocalsep_jax.models.unet import is_encoder
 from vocalsep_jax.runs import RunError
 
@@ -48,10 +54,10 @@ def start_from_encoder(path: str, fresh: dict[str, Any]) -> dict[str, Any]:
         rows = [("", "this network", "given"), *differing]
         table = "\n".join(f"  {name:32} {a:>16} {b:>16}" for name, a, b in rows)
         raise RunError(f"{path}: its encoder is not of this network's sizes\n{table}")
-    lines = [f"encoder: from {path}, {len(named_arrays(found))} arrays; decoder: random"]
-    for name, x in named_arrays(found).items():
-        shape = "x".join(map(str, x.shape))
-        lines.append(f"  {name:32} {shape:>16}  mean {np.mean(x):+.3e}  std {np.std(x):.3e}")
+    arrays = named_arrays(found)
+    lines = [f"encoder: from {path}, {len(arrays)} arrays; decoder: random"]
+    for name, x in arrays.items():
+        lines.append(f"  {name:32} {shape_text(x.shape):>16}  mean {np.mean(x):+.3e}  std {np.std(x):.3e}")
     log.info("%s", "\n".join(lines))
     return {name: fresh[name] | found[name] for name in fresh}
 

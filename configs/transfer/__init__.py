@@ -2,7 +2,7 @@
 
 import ml_collections
 
-from configs import base, coseparation
+from configs import base, coseparation, narrow
 
 ENCODER = "runs/transfer/encoder"
 """Where scripts/transfer.sh puts the encoder that the transferred configs start from."""
@@ -11,23 +11,13 @@ ENCODER = "runs/transfer/encoder"
 def shorten(config: ml_collections.ConfigDict) -> None:
     """Make a config one of minutes on two CPU cores; the same for all configs of the experiment.
 
-    Width 8; a learning rate that suits hundreds of steps, warmed up and decayed; and the augmentation that
-    a handful of songs needs.
+    Width 8; optimiser and augmentation of `narrow`.
     """
-    config.data.channels = "random"
-    config.data.voiced_share = 0.7
-    config.data.gain_db = 6.0
-    config.data.swap_channels = 0.5
-    config.data.repair = 0.5
+    narrow.suit_few_songs(config)
     config.model.width = 8
     config.patches_per_epoch = 800
     config.epochs = 6
-    config.optimizer.learning_rate = 1e-3
-    config.optimizer.schedule = "cosine"
-    config.optimizer.warmup_steps = 50
-    config.valid.patches = 128
     config.valid.song_overlap = 0.0
-    config.log_every_steps = 20
 
 
 def raw() -> ml_collections.ConfigDict:

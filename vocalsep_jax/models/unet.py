@@ -69,15 +69,10 @@ class UNet(nn.Module):
         Raises:
           ValueError: if a side of the patch is not a multiple of `2**depth`.
         """
+        self.check_patch(*magnitude.shape[1:])
         x = magnitude
         if self.frequency_scale == "coseparation":
             x = warp(x, self.frequency_bins)
-        factor = 2**self.depth
-        if x.shape[1] % factor or x.shape[2] % factor:
-            raise ValueError(
-                f"both sides of a patch must be multiples of {factor} (2^depth), got {x.shape[1]} bins x "
-                f"{x.shape[2]} frames"
-            )
         down, up = layer_channels(self.width, self.depth)
         x = transform_input(x, self.input_transform)[..., None].astype(self.dtype)
         skips = []
@@ -102,6 +97,17 @@ class UNet(nn.Module):
         if self.frequency_scale == "coseparation":
             mask = unwarp(mask, magnitude.shape[1])
         return mask
+
+    def check_patch(self, bins: int, frames: int) -> None:
+        """Raise ValueError unless the layers can halve patches of so many linear bins and frames."""
+        if self.frequency_scale == "coseparation":
+            bins = self.frequency_bins
+        factor = 2**self.depth
+        if bins % factor or frames % factor:
+            raise ValueError(
+                f"both sides of a patch must be multiples of {factor} (2^depth), got {bins} bins x "
+                f"{frames} frames"
+            )
 
 
 def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:
