@@ -36,6 +36,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.gain_db = 0.0  # voice and accompaniment each scaled by up to ± this
     config.data.swap_channels = 0.0  # probability of exchanging left and right, per stem
     config.data.repair = 0.0  # probability of an accompaniment from elsewhere
+    config.data.placement = "auto"  # of songs: resident (on the devices), host; auto: resident if they fit
+    config.data.stft_on = "host"  # of songs placed on the host: host, device
     config.data.builtin = config_dict.ConfigDict()
     config.data.builtin.train_songs = 24
     config.data.builtin.valid_songs = 2
@@ -73,6 +75,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.encoder_lr_scale = 1.0  # of the learning rate, for the encoder's parameters
     config.parallel = "pmap"  # pmap, shard_map
     config.log_every_steps = 10
+    config.steps_per_dispatch = 0  # of resident songs; 0: one on CPUs, up to ten elsewhere
     config.checkpoint = config_dict.ConfigDict()
     config.checkpoint.every_steps = 500  # besides those after each validation; 0: none
     config.checkpoint.every_minutes = 3.0  # 0: none

@@ -1,6 +1,7 @@
 """The core runs where TensorFlow, clu, TFDS and ml_collections are not installed."""
 
 import ast
+import json
 import subprocess
 import sys
 
@@ -19,6 +20,10 @@ CORE = {
     "vocalsep_jax.console",
     "vocalsep_jax.coseparation",
     "vocalsep_jax.data",
+    "vocalsep_jax.data.crops",
+    "vocalsep_jax.data.feed",
+    "vocalsep_jax.data.prepared",
+    "vocalsep_jax.data.resident",
     "vocalsep_jax.data.sampling",
     "vocalsep_jax.data.songs",
     "vocalsep_jax.data.synth",
@@ -31,12 +36,15 @@ CORE = {
     "vocalsep_jax.models.frontend",
     "vocalsep_jax.models.layers",
     "vocalsep_jax.models.unet",
+    "vocalsep_jax.monitoring",
     "vocalsep_jax.optimizer",
     "vocalsep_jax.parallel",
     "vocalsep_jax.plots",
     "vocalsep_jax.runs",
+    "vocalsep_jax.schedule",
     "vocalsep_jax.separate",
     "vocalsep_jax.spectral",
+    "vocalsep_jax.train",
     "vocalsep_jax.train_step",
     "vocalsep_jax.transfer",
 }
@@ -44,12 +52,11 @@ NEEDS_TRAIN_EXTRA = {
     "vocalsep_jax.data.pipeline",
     "vocalsep_jax.data.tfds_songs",
     "vocalsep_jax.main",
-    "vocalsep_jax.monitoring",
-    "vocalsep_jax.train",
+    "vocalsep_jax.quiet_tensorflow",
 }
 NEEDS_CONVERT_EXTRA = {"vocalsep_jax.torch_io"}
 OWNERS = {
-    "tensorflow": {"data/tfds_songs.py", "data/pipeline.py"},
+    "tensorflow": {"quiet_tensorflow.py"},
     "tensorflow_datasets": {"data/tfds_songs.py"},
     "clu": {"monitoring.py"},
     "ml_collections": {"main.py"},
@@ -118,8 +125,35 @@ def test_training_without_its_extra_names_the_extra():
     result = run("import runpy\nrunpy.run_module('vocalsep_jax.main', run_name='__main__')")
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        "error: training needs the train extra (no clu): pip install 'vocalsep_jax[train]'"
+        "error: training needs the train extra (no ml_collections): pip install 'vocalsep_jax[train]'"
     ]
+
+
+def test_a_whole_training_from_resident_songs(tmp_path):
+    """What a run leaves, without TensorBoard's records; from a config as a run's config.json holds it."""
+    smoke = pytest.importorskip("configs.smoke", reason="needs ml_collections to read the config here")
+    config = smoke.get_config().to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    result = run(f"""
+import json, logging
+from pathlib import Path
+logging.basicConfig(level=logging.INFO)
+from vocalsep_jax.train import ConfigError, train_and_evaluate
+folder = Path({str(tmp_path)!r})
+config = json.loads((folder / "config.json").read_text())
+assert train_and_evaluate(config, folder / "run").step == 8
+config["data"]["placement"] = "host"
+try:
+    train_and_evaluate(config, folder / "host")
+except ConfigError as error:
+    print(error)
+""")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "data.placement host needs TensorFlow: pip install 'vocalsep_jax[train]'\n"
+    assert result.stderr.count("no TensorBoard") == 1
+    left = {p.name for p in (tmp_path / "run").iterdir()}
+    assert left == {"config.json", "history.jsonl", "checkpoints", "figures"}
+    assert {p.name for p in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "prediction.png"}
 
 
 def test_a_training_step_from_arrays_and_a_separation(tmp_path):

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from vocalsep_jax.data import sampling
+from vocalsep_jax.data.crops import patches
+from vocalsep_jax.data.prepared import MemoryStore, whole_song
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.spectral import Stft
@@ -21,8 +23,8 @@ def store(tmp_path_factory):
     return prepare(library, 44_100, tmp_path_factory.mktemp("cache"))["train"]
 
 
-def make(store, batch_size=4, process=0, count=1):
-    return pipeline.PatchPipeline(store, RECIPE, 256, batch_size, process, count)
+def make(store, batch_size=4, process=0, count=1, stft_on="host"):
+    return pipeline.PatchPipeline(store, RECIPE, 256, batch_size, process, count, stft_on)
 
 
 def by_hand(store, plan, n):
@@ -30,7 +32,7 @@ def by_hand(store, plan, n):
     waveforms = []
     for stem, part in (("vocals", "voice"), ("accompaniment", "other")):
         song, start = (int(getattr(plan, f"{part}_{f}")[n]) for f in ("song", "start"))
-        crop = getattr(store.whole(song), stem)[start : start + 44_370]
+        crop = getattr(whole_song(store, song), stem)[start : start + 44_370]
         if getattr(plan, f"{part}_swap")[n]:
             crop = crop[:, ::-1]
         channel = int(plan.channel[n])
@@ -43,7 +45,7 @@ def by_hand(store, plan, n):
 @pytest.mark.parametrize("augmentation", [Augmentation(), EVERYTHING], ids=["plain", "augmented"])
 def test_patches_are_those_of_the_plan_through_spectral(store, augmentation):
     data = make(store)
-    index = np.arange(20, 32)
+    index = np.arange(20, 32, dtype=np.uint32)
     plan = sampling.training_plan(7, index, store.table, 44_370, augmentation)
     batches = list(data.training(7, augmentation, 5, 8))
     assert len(batches) == 3
@@ -54,6 +56,16 @@ def test_patches_are_those_of_the_plan_through_spectral(store, augmentation):
             assert ours.shape == (4, 256, 256)
             assert np.abs(ours[n % 4] - expected).max() < 1e-5 * expected.max()
         np.testing.assert_array_equal(batch.weight, 1)
+
+
+def test_crops_made_patches_on_the_device_are_the_hosts_patches(store):
+    """From a store in memory, too."""
+    on_host = make(store).training(7, EVERYTHING, 5, 8)
+    on_device = make(MemoryStore.copy_of(store), stft_on="device").training(7, EVERYTHING, 5, 8)
+    for batch, crops in zip(on_host, on_device, strict=True):
+        assert crops.vocals.dtype == np.int16
+        for ours, expected in zip(patches(crops, RECIPE), batch, strict=True):
+            assert np.abs(ours - expected).max() < 1e-5 * np.abs(expected).max()
 
 
 def test_a_stream_entered_later_is_the_same_stream(store):

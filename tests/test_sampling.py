@@ -1,12 +1,15 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.extend.random import threefry_2x32
 
 from vocalsep_jax.data import sampling
 from vocalsep_jax.data.sampling import Augmentation, SongTable
 
-TABLE = SongTable(
+TABLE = SongTable.of(
     np.array([1000, 50_000, 300_000]),
     (np.zeros(0, np.int64), np.array([0, 11_025, 22_050]), np.array([100_000])),
 )
@@ -15,11 +18,46 @@ CROP = 10_000
 
 
 def plan(index, seed=1, augmentation=EVERYTHING, songs=TABLE):
-    return sampling.training_plan(seed, np.asarray(index), songs, CROP, augmentation)
+    return sampling.training_plan(seed, np.asarray(index, np.uint32), songs, CROP, augmentation)
+
+
+def test_the_generator_gives_its_known_answer():
+    """The one of those published with Random123 whose counter has one word: all zeros."""
+    assert sampling.random_words(0, np.zeros(1, np.uint32), 1)[0, 0] == 0x6B200159
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
+def test_random_words_are_those_of_jax(seed, index):
+    """JAX's own Threefry, an independent implementation, under the same keys."""
+    ours = sampling.random_words(seed, np.array([index], np.uint32), 12)
+    for draw in (0, 1, 11):
+        key = np.array([seed, draw], np.uint32)
+        theirs = threefry_2x32(key, np.array([index, 0], np.uint32))
+        assert ours[draw, 0] == np.asarray(theirs)[0]
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=9), st.integers(1, 2**31 - 1))
+def test_integers_below_a_limit_are_the_upper_half_of_the_product(words, limit):
+    ours = sampling.below(np.array(words, np.uint32), np.array([limit], np.int32))
+    assert ours.tolist() == [word * limit >> 32 for word in words]
+
+
+def test_plans_on_the_device_are_those_of_the_host():
+    index = np.arange(5000, dtype=np.uint32) + np.uint32(2**32 - 6000)
+    make = jax.jit(lambda i, songs: sampling.training_plan(3, i, songs, CROP, EVERYTHING, jnp))
+    ours, expected = make(index, TABLE), plan(index, 3)
+    for name, a, b in zip(expected._fields, ours, expected, strict=True):
+        assert a.dtype == b.dtype, name
+        if "gain" in name:
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+        else:
+            np.testing.assert_array_equal(a, b, err_msg=name)
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(0, 2**40), st.integers(0, 2**31 - 1))
+@given(st.integers(0, 2**32 - 9), st.integers(0, 2**32 - 1))
 def test_a_sample_does_not_depend_on_its_company(first, seed):
     together = plan(first + np.arange(8), seed)
     alone = [plan([first + n], seed) for n in (0, 5)]
@@ -43,19 +81,19 @@ def test_crops_lie_within_their_songs():
 
 
 def test_numbers_are_uniform():
-    u = sampling.uniform(3, np.arange(100_000), 5)
+    u, other = sampling.uniform(sampling.random_words(3, np.arange(100_000, dtype=np.uint32), 7)[5:])
     assert u.min() >= 0
     assert u.max() < 1
     histogram = np.histogram(u, 20, (0, 1))[0]
     assert np.abs(histogram - 5000).max() < 5 * np.sqrt(5000)
     assert abs(np.corrcoef(u[:-1], u[1:])[0, 1]) < 0.02
-    assert abs(np.corrcoef(u, sampling.uniform(3, np.arange(100_000), 6))[0, 1]) < 0.02
+    assert abs(np.corrcoef(u, other)[0, 1]) < 0.02
 
 
 def test_the_voiced_share_of_crops_holds_a_voiced_block():
-    long_song = SongTable(np.array([10_000_000]), (np.array([4_000_000, 9_999_000]),))
+    long_song = SongTable.of([10_000_000], [np.array([4_000_000, 9_999_000])])
     p = plan(np.arange(4000), augmentation=Augmentation(voiced_share=0.7), songs=long_song)
-    holds = [any(s <= b < s + CROP for b in long_song.voiced[0]) for s in p.voice_start]
+    holds = [any(s <= b < s + CROP for b in (4_000_000, 9_999_000)) for s in p.voice_start]
     assert np.mean(holds) == pytest.approx(0.7, abs=0.03)
 
 
@@ -111,3 +149,10 @@ def test_voiced_blocks_are_where_the_voice_is():
     np.testing.assert_array_equal(sampling.voiced_blocks(vocals, 8000), np.array([12, 13, 14, 15]) * 2000)
     assert sampling.voiced_blocks(0 * vocals, 8000).size == 0
     assert sampling.voiced_blocks(vocals[:10], 8000).size == 0
+
+
+def test_channel_gains_choose_the_channel_after_the_exchange():
+    gain = np.array([2, 2, 2, 2, 2, 2], np.float32)
+    swap = np.array([False, True] * 3)
+    ours = sampling.channel_gains(gain, swap, np.array([0, 0, 1, 1, 2, 2]))
+    np.testing.assert_array_equal(ours, [[1, 1], [1, 1], [2, 0], [0, 2], [0, 2], [2, 0]])

@@ -1,11 +1,13 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import ROOT, tone, write_song
+from vocalsep_jax.data.prepared import STEMS, MemoryStore, load_all, whole_song
 from vocalsep_jax.data.songs import SongError, find_library
 
 tfds_songs = pytest.importorskip("vocalsep_jax.data.tfds_songs", reason="needs the train extra")
@@ -23,15 +25,25 @@ def test_any_stretch_of_any_song_reads_back(library, tmp_path, monkeypatch):
     np.testing.assert_array_equal(store.table.samples, [16_000, 32_000])
     for number, song in enumerate(library.splits["train"]):
         stems = song.load(8000)
-        for stem in tfds_songs.STEMS:
+        for stem in STEMS:
             whole = getattr(stems, stem)
             for start, length in ((0, 10), (995, 10), (1000, 3500), (len(whole) - 7, 20)):
-                ours = store.read(stem, number, start, length) * store.scales[number]
+                ours = store.read(stem, number, start, length).T * store.scales[number]
                 expected = np.zeros((length, 2))
                 piece = whole[start : start + length]
                 expected[: len(piece)] = piece
                 np.testing.assert_allclose(ours, expected, atol=2e-5)
-        np.testing.assert_allclose(store.whole(number).mixture, stems.mixture, atol=4e-5)
+        np.testing.assert_allclose(whole_song(store, number).mixture, stems.mixture, atol=4e-5)
+
+
+def test_with_and_without_a_cache_the_songs_are_the_same(library, tmp_path):
+    for split, cached in tfds_songs.prepare(library, 8000, tmp_path / "cache").items():
+        loaded, copied = load_all(library, 8000)[split], MemoryStore.copy_of(cached)
+        assert loaded.names == copied.names
+        np.testing.assert_array_equal(loaded.scales, copied.scales)
+        pair = (jax.tree.leaves([x.table, x.stems]) for x in (loaded, copied))
+        for a, b in zip(*pair, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
 def test_stems_above_full_scale_are_kept(tmp_path):
@@ -39,14 +51,15 @@ def test_stems_above_full_scale_are_kept(tmp_path):
         folder = write_song(tmp_path / "songs" / name, {"accompaniment": tone(100, 1)})
         soundfile.write(folder / "vocals.wav", tone(440, 1, level=2.5), 8000, subtype="FLOAT")
     stores = tfds_songs.prepare(find_library(tmp_path / "songs"), 8000, tmp_path / "cache")
-    assert np.abs(stores["train"].whole(0).vocals).max() == pytest.approx(2.5, rel=1e-3)
+    assert np.abs(whole_song(stores["train"], 0).vocals).max() == pytest.approx(2.5, rel=1e-3)
 
 
 def test_songs_are_prepared_once(library, tmp_path, monkeypatch):
     first = tfds_songs.prepare(library, 8000, tmp_path / "cache")
     monkeypatch.setattr(tfds_songs, "_write", lambda *_: pytest.fail("written again"))
     again = tfds_songs.prepare(library, 8000, tmp_path / "cache")
-    np.testing.assert_array_equal(first["train"].whole(0).vocals, again["train"].whole(0).vocals)
+    both = [whole_song(store["train"], 0).vocals for store in (first, again)]
+    np.testing.assert_array_equal(*both)
 
 
 def test_a_changed_source_is_noticed(song_root, library, tmp_path, caplog):
@@ -55,7 +68,7 @@ def test_a_changed_source_is_noticed(song_root, library, tmp_path, caplog):
     changed = find_library(song_root, valid_names=["B - Two"])
     store = tfds_songs.prepare(changed, 8000, tmp_path / "cache")["train"]
     assert "have changed: preparing them anew" in caplog.text
-    np.testing.assert_allclose(store.whole(0).vocals, tone(700, 2), atol=1e-4)
+    np.testing.assert_allclose(whole_song(store, 0).vocals, tone(700, 2), atol=1e-4)
 
 
 def test_other_rates_and_other_validation_songs_do_not_collide(song_root, library, tmp_path):
@@ -68,14 +81,15 @@ def test_other_rates_and_other_validation_songs_do_not_collide(song_root, librar
     assert tfds_songs.prepare(library, 8000, cache)["valid"].names == ("B - Two",)
 
 
-def test_what_a_killed_process_left_is_cleaned_up(library, tmp_path):
+def test_what_killed_processes_and_older_versions_left_is_cleaned_up(library, tmp_path):
     cache = tmp_path / "cache"
     store = tfds_songs.prepare(library, 8000, cache)["train"]
     (folder,) = cache.iterdir()
-    prepared = folder / "song_chunks" / "1.0.0"
-    prepared.rename(folder / "song_chunks" / "incomplete.ABC_1.0.0")
+    prepared = folder / "song_chunks" / "2.0.0"
+    prepared.rename(folder / "song_chunks" / "incomplete.ABC_2.0.0")
+    (folder / "song_chunks" / "1.0.0").mkdir()
     again = tfds_songs.prepare(library, 8000, cache)["train"]
-    assert not list(folder.glob("song_chunks/incomplete.*"))
+    assert [p.name for p in folder.glob("song_chunks/*")] == ["2.0.0"]
     np.testing.assert_array_equal(again.table.samples, store.table.samples)
 
 
@@ -92,9 +106,10 @@ def test_processes_that_start_together_prepare_once(song_root, tmp_path):
 import logging
 logging.basicConfig(level=logging.INFO)
 from vocalsep_jax.data.songs import find_library
+from vocalsep_jax.data.prepared import whole_song
 from vocalsep_jax.data.tfds_songs import prepare
 library = find_library({str(song_root)!r})
-print(prepare(library, 8000, {str(tmp_path / "cache")!r})["train"].whole(0).vocals.sum())
+print(whole_song(prepare(library, 8000, {str(tmp_path / "cache")!r})["train"], 0).vocals.sum())
 """
     arguments = [sys.executable, "-c", code]
     pair = [

@@ -17,11 +17,7 @@ from vocalsep_jax.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
-_MISSING = [
-    name
-    for name in ("clu", "matplotlib", "ml_collections", "tensorboard", "tensorflow", "tensorflow_datasets")
-    if importlib.util.find_spec(name) is None
-]
+_MISSING = [name for name in ("matplotlib", "ml_collections") if importlib.util.find_spec(name) is None]
 if _MISSING:
     sys.exit(f"error: training needs the train extra (no {_MISSING[0]}): pip install 'vocalsep_jax[train]'")
 

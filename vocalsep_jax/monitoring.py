@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from vocalsep_jax import files, plots, runs
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # it warns of old processors at every op
-from clu import metric_writers, parameter_overview
+try:
+    from vocalsep_jax import quiet_tensorflow  # noqa: F401, before clu imports TensorFlow its own way
+
+    from clu import metric_writers, parameter_overview  # isort: skip
+except ImportError:
+    metric_writers = parameter_overview = None
 
 log = logging.getLogger(__name__)
 
@@ -39,9 +42,12 @@ class Monitor:
         lines = "".join(json.dumps(h) + "\n" for h in self.history)
         files.write_text(_history_path(run), lines)
         self._file = _history_path(run).open("a", encoding="utf-8")
-        self._board = metric_writers.AsyncMultiWriter(
-            [metric_writers.SummaryWriter(str(run / "tensorboard"))]
-        )
+        self._board: Any = None
+        if metric_writers is None:
+            log.info("no TensorBoard records: they need the train extra (clu, TensorFlow)")
+        else:
+            board = metric_writers.SummaryWriter(str(run / "tensorboard"))
+            self._board = metric_writers.AsyncMultiWriter([board])
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Append a line of `kind` ("train" or "valid") to the history and to TensorBoard."""
@@ -51,8 +57,9 @@ class Monitor:
             return
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
-        self._board.write_scalars(step, scalars)
+        if self._board:
+            scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
+            self._board.write_scalars(step, scalars)
 
     def figures(self, step: int, prediction: plots.Figure) -> None:
         """Write `figures/curves.png` and `figures/prediction.png`, and the latter to TensorBoard."""
@@ -62,11 +69,12 @@ class Monitor:
         plots.save(plots.draw(plots.curves(self.history, self._title)), folder / "curves.png")
         pixels = plots.draw(prediction)
         plots.save(pixels, folder / "prediction.png")
-        self._board.write_images(step, {"prediction": pixels[None]})
+        if self._board:
+            self._board.write_images(step, {"prediction": pixels[None]})
 
     def audio(self, step: int, clips: Mapping[str, np.ndarray], sample_rate: int) -> None:
         """Clips `[S, C]` to TensorBoard."""
-        if self._writes:
+        if self._writes and self._board:
             batches = {name: np.clip(x, -1, 1)[None] for name, x in clips.items()}
             self._board.write_audios(step, batches, sample_rate=sample_rate)
 
@@ -74,7 +82,8 @@ class Monitor:
         """Wait until everything is written."""
         if self._writes:
             self._file.close()
-            self._board.close()
+            if self._board:
+                self._board.close()
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
@@ -94,7 +103,9 @@ def read_history(run: Path) -> list[dict[str, Any]]:
 
 
 def parameter_table(params: Any) -> str:
-    """Names, shapes and sizes of all parameters, as text."""
+    """Names, shapes and sizes of all parameters, as text; without clu their number only."""
+    if parameter_overview is None:
+        return f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters"
     return parameter_overview.get_parameter_overview(params, include_stats="global")
 
 

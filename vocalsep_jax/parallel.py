@@ -25,6 +25,7 @@ class DataParallel:
     Attributes:
       mode: `pmap` (the default) or `shard_map`; both give the same numbers.
       devices: how many devices take part, in all processes.
+      local: those of them that belong to this process.
     """
 
     def __init__(self, mode: str = "pmap", devices: list[jax.Device] | None = None):
@@ -39,12 +40,11 @@ class DataParallel:
         chosen = list(jax.devices() if devices is None else devices)
         self.devices = len(chosen)
         self._chosen = chosen
-        local = [d for d in chosen if d.process_index == jax.process_index()]
-        self._local = len(local)
+        self.local = [d for d in chosen if d.process_index == jax.process_index()]
         self._mesh = _data_mesh(chosen)
         self.replicated = NamedSharding(self._mesh, PartitionSpec())
         self._split = NamedSharding(self._mesh, PartitionSpec(AXIS))
-        self._split_local = NamedSharding(_data_mesh(local), PartitionSpec(AXIS))
+        self._split_local = NamedSharding(_data_mesh(self.local), PartitionSpec(AXIS))
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raise ValueError unless a global batch can be shared equally among the devices."""
@@ -53,6 +53,11 @@ class DataParallel:
                 f"batch_size {batch_size} cannot be split over {self.devices} devices: "
                 f"make it a multiple of {self.devices}"
             )
+
+    def memory_per_device(self) -> int:
+        """Bytes of memory of the smallest of this process's devices; 0 where they do not say (CPUs)."""
+        stats = [device.memory_stats() or {} for device in self.local]
+        return min(int(s.get("bytes_limit", 0)) for s in stats)
 
     def replicate(self, tree: Any) -> Any:
         """Place a tree (the same on every process) on all devices."""
@@ -63,7 +68,7 @@ class DataParallel:
         if self.mode == "pmap":  # wants a leading axis over this process's devices
             return jax.tree.map(
                 lambda x: jax.device_put(
-                    np.asarray(x).reshape(self._local, -1, *np.shape(x)[1:]), self._split_local
+                    np.asarray(x).reshape(len(self.local), -1, *np.shape(x)[1:]), self._split_local
                 ),
                 batch,
             )
@@ -71,12 +76,13 @@ class DataParallel:
             lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
         )
 
-    def wrap(self, step: Callable[..., Any], *, donate: bool) -> Callable[[Any, Any], Any]:
-        """Compile `step(replicated, batch) -> replicated` over the devices.
+    def wrap(self, step: Callable[..., Any], *, donate: bool, shared: int = 0) -> Callable[..., Any]:
+        """Compile `step(replicated, batch, *shared) -> replicated` over the devices.
 
         Args:
           step: per device, with collectives over `AXIS`; its results must be equal on all devices.
           donate: reuse the memory of the first argument for the result.
+          shared: how many arguments follow the batch; they are replicated, and never donated.
         """
         donated = (0,) if donate else ()
         if self.mode == "shard_map":
@@ -85,7 +91,7 @@ class DataParallel:
             mapped = jax.shard_map(
                 step,
                 mesh=self._mesh,
-                in_specs=(PartitionSpec(), PartitionSpec(AXIS)),
+                in_specs=(PartitionSpec(), PartitionSpec(AXIS), *[PartitionSpec()] * shared),
                 out_specs=PartitionSpec(),
                 check_vma=False,
             )
@@ -93,7 +99,7 @@ class DataParallel:
         mapped = jax.pmap(
             step,
             axis_name=AXIS,
-            in_axes=(None, 0),
+            in_axes=(None, 0, *[None] * shared),
             out_axes=None,
             donate_argnums=donated,
             devices=self._chosen,
@@ -101,10 +107,10 @@ class DataParallel:
         if jax.process_count() == 1:
             return mapped
 
-        def with_global_result(replicated: Any, batch: Any) -> Any:
+        def with_global_result(*arguments: Any) -> Any:
             # With several processes pmap returns arrays of this process's devices only; Orbax, and
             # the next step, want the global array that they are a part of.
-            result = mapped(replicated, batch)
+            result = mapped(*arguments)
             return multihost_utils.host_local_array_to_global_array(result, self._mesh, PartitionSpec())
 
         return with_global_result

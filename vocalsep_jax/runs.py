@@ -11,11 +11,12 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from vocalsep_jax import __version__, files
 
-FORMAT = 2
+FORMAT = 3
 
 MAY_CHANGE = (
     "name",
@@ -26,10 +27,13 @@ MAY_CHANGE = (
     "init_encoder",
     "data.root",
     "data.cache",
+    "data.placement",
+    "data.stft_on",
+    "steps_per_dispatch",
     "checkpoint.every_steps",
     "checkpoint.every_minutes",
 )
-"""Fields that do not change what a run computes; all others must be the same to resume it."""
+"""Fields that do not change what a run computes, beyond rounding; others must be the same to resume it."""
 
 _ABSENT = object()
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -92,6 +96,18 @@ def write_config(run: Path, config: Mapping[str, Any], songs: Mapping[str, Any])
     """Write `config.json`; `songs` says what the run is trained and validated on."""
     content = {"format": FORMAT, "config": config, "songs": songs, "versions": package_versions()}
     files.write_text(config_path(run), json.dumps(content, indent=2) + "\n")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config as nested dictionaries; an ml_collections ConfigDict, or dictionaries already."""
+    return dict(config.to_dict() if hasattr(config, "to_dict") else config)
+
+
+def namespace(fields: Mapping[str, Any]) -> SimpleNamespace:
+    """Nested dictionaries as an object whose attributes are the fields."""
+    return SimpleNamespace(
+        **{name: namespace(x) if isinstance(x, Mapping) else x for name, x in fields.items()}
+    )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

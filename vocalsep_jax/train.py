@@ -8,21 +8,19 @@ A run starts from, in this order: its own latest checkpoint (resuming), the run 
 from __future__ import annotations
 
 import logging
-import signal
 import time
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral, transfer
 from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint
-from vocalsep_jax.data.sampling import Augmentation
+from vocalsep_jax.data.feed import Recipe, loudest_patch, open_songs
+from vocalsep_jax.data.sampling import STREAM_LENGTH, Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
 from vocalsep_jax.data.synth import builtin_library
 from vocalsep_jax.losses import LOSSES
@@ -35,10 +33,10 @@ from vocalsep_jax.optimizer import (
     training_phases,
 )
 from vocalsep_jax.parallel import DataParallel, any_process, to_host
+from vocalsep_jax.schedule import Clock, Due, Interruption, Schedule
 from vocalsep_jax.train_step import (
     AXIS,
     QUALITIES,
-    Batch,
     Totals,
     TrainState,
     create_state,
@@ -62,47 +60,6 @@ class TrainingDivergedError(Exception):
     """The loss or a gradient is no longer finite; the message names the step."""
 
 
-class Due(NamedTuple):
-    """What is to be done after a step."""
-
-    log: bool
-    validate: bool
-    checkpoint: bool
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """When things are due, in steps.
-
-    Attributes:
-      steps_per_epoch, epochs: of training.
-      log_every: steps between log lines; an epoch's end is always logged.
-      validate_every: epochs between validations; the last epoch is always validated.
-      checkpoint_every: steps between checkpoints, besides those by time and after validation; 0 for none.
-    """
-
-    steps_per_epoch: int
-    epochs: int
-    log_every: int
-    validate_every: int
-    checkpoint_every: int
-
-    @property
-    def last_step(self) -> int:
-        """Steps in all."""
-        return self.steps_per_epoch * self.epochs
-
-    def due(self, step: int) -> Due:
-        """What is due when `step` steps have been taken."""
-        epoch, within = divmod(step, self.steps_per_epoch)
-        validate = within == 0 and (epoch % self.validate_every == 0 or step == self.last_step)
-        return Due(
-            log=step % self.log_every == 0 or within == 0,
-            validate=validate,
-            checkpoint=validate or (self.checkpoint_every > 0 and step % self.checkpoint_every == 0),
-        )
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How training ended.
@@ -120,7 +77,8 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
     """Train as `config` says, in `workdir`, going on where an earlier call stopped.
 
     Args:
-      config: an ml_collections ConfigDict as `configs/base.py` gives.
+      config: an ml_collections ConfigDict as `configs/base.py` gives, or the same as nested dictionaries
+        (as `config.json` of a run holds them), which takes no ml_collections.
       workdir: the run's folder; what it holds afterwards is listed in the README.
 
     Returns:
@@ -137,20 +95,17 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise runs.RunError(f"{run}: cannot be made ({error.strerror})") from error
-    training = _Training(config, run)
-    with _Interruption() as interruption, training:
+    training = _Training(runs.plain(config), run)
+    with Interruption() as interruption, training:
         return training.loop(interruption, start_time)
 
 
 class _Training:
     """The parts of a run, wired."""
 
-    def __init__(self, config: Any, run: Path):
-        # TensorFlow takes seconds to import: only when training really starts.
-        from vocalsep_jax.data.pipeline import PatchPipeline
-        from vocalsep_jax.data.tfds_songs import prepare
-
-        self._config, self._run = config, run
+    def __init__(self, fields: dict[str, Any], run: Path):
+        config = runs.namespace(fields)
+        self._fields, self._config, self._run = fields, config, run
         _check(config)
         steps_per_epoch = config.patches_per_epoch // config.batch_size
         self._writes = jax.process_index() == 0
@@ -158,14 +113,14 @@ class _Training:
             self._parallel = DataParallel(config.parallel)
             self._parallel.check_batch_size(config.batch_size)
             self._stft = spectral.Stft(config.audio.n_fft, config.audio.hop)
-            self._augmentation = Augmentation(
+            augmentation = Augmentation(
                 config.data.channels,
                 config.data.voiced_share,
                 config.data.gain_db,
                 config.data.swap_channels,
                 config.data.repair,
             )
-            model = unet_from_config(config, AXIS)
+            model = unet_from_config(fields, AXIS)
             self._rate = learning_rate_schedule(config.optimizer, config.epochs * steps_per_epoch)
             self._phases = training_phases(config, steps_per_epoch)
         except ValueError as error:
@@ -181,23 +136,19 @@ class _Training:
 
         self._refuse_changed_config()
         library = _library(config)
-        stores = prepare(library, config.audio.sample_rate, config.data.cache)
-        self._songs = {
-            split: [[n, int(s)] for n, s in zip(x.names, x.table.samples, strict=True)]
-            for split, x in stores.items()
-        }
-        pipelines = {
-            split: PatchPipeline(
-                store,
-                self._stft,
-                config.audio.patch_frames,
-                config.batch_size,
-                jax.process_index(),
-                jax.process_count(),
-            )
-            for split, store in stores.items()
-        }
-        self._train_data, self._valid_data = pipelines["train"], pipelines["valid"]
+        recipe = Recipe(
+            config.seed,
+            self._stft,
+            config.audio.patch_frames,
+            config.batch_size,
+            augmentation,
+            config.valid.patches,
+        )
+        try:
+            self._feed, self._songs, valid = open_songs(library, config, recipe, self._parallel)
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+        self._probe = loudest_patch(valid, recipe)
 
         self.schedule = Schedule(
             steps_per_epoch,
@@ -207,7 +158,7 @@ class _Training:
             config.checkpoint.every_steps,
         )
         eval_step = make_eval_step(model, LOSSES[config.loss])
-        self._eval_step = self._parallel.wrap(eval_step, donate=False)
+        self._eval_step = self._feed.wrap_evaluation(eval_step)
         self._predict = jax.jit(model.apply)
 
         checkpoints = Checkpoints(run)
@@ -233,13 +184,12 @@ class _Training:
             self._state = self._start(fresh)
             checkpoints.forget()  # a best one, of a run that was killed before its first latest one
             if self._writes:
-                runs.write_config(run, config.to_dict(), self._songs)
+                runs.write_config(run, fields, self._songs)
         self._step = int(to_host(self._state.step))
         self._monitor = monitoring.Monitor(
             run, writes=self._writes, resume_step=self._step, title=f"{config.name}: {run.name}"
         )
         self._saved_at = time.monotonic()
-        self._probe = self._loudest_patch()
         if self._writes:
             self._valid_song = library.splits["valid"][0].load(config.audio.sample_rate)
             rate = config.audio.sample_rate
@@ -273,7 +223,7 @@ class _Training:
             raise runs.RunError(
                 f"{self._run}: was made by an older version, which cannot be resumed. Use {self._elsewhere}"
             )
-        changed = runs.differences(old["config"], self._config.to_dict())
+        changed = runs.differences(old["config"], self._fields)
         if changed:
             raise runs.RunError(
                 f"{self._run}: holds a run with another config ({'; '.join(changed)}). "
@@ -322,12 +272,12 @@ class _Training:
                 log.warning("encoder: FROZEN AS IT IS, and no init_encoder or init_from was given")
         self._optimizer = make_optimizer(config, self.schedule.last_step, phase)
         step = make_train_step(
-            unet_from_config(config, AXIS, freeze_statistics=phase.freeze_statistics),
+            unet_from_config(self._fields, AXIS, freeze_statistics=phase.freeze_statistics),
             self._optimizer,
             LOSSES[config.loss],
             freeze_encoder=phase.freeze_encoder,
         )
-        self._train_step = self._parallel.wrap(step, donate=True)
+        self._train_step = self._feed.wrap_training(step)
 
     def _change_over(self, phase: Phase) -> None:
         """Go from the phase before to `phase`: the encoder is trained from here on."""
@@ -338,23 +288,27 @@ class _Training:
 
     # --- the loop --------------------------------------------------------------------------------
 
-    def loop(self, interruption: _Interruption, start_time: float) -> Outcome:
+    def loop(self, interruption: Interruption, start_time: float) -> Outcome:
         """Take steps until the last, or until told to stop."""
         schedule, last = self.schedule, self.schedule.last_step
         if self._step >= last:
             log.info("%s: all %d steps are done", self._run, last)
             return Outcome(self._step)
-        batches = self._train_data.training(self._config.seed, self._augmentation, self._step, last)
-        clock = _Clock()
+        clock = Clock()
         in_flight: deque[Any] = deque()
         changes = {p.first_step: p for p in self._phases[1:]}
+
+        def until(step: int) -> int:
+            return min([schedule.next_due(step), *(s for s in changes if s > step)])
+
         first = True  # of this call, or of a phase
-        for batch in clock.waiting(self._placed(batches)):
+        for work in clock.waiting(self._feed.training(self._step, last, until)):
             if self._step in changes:
                 self._change_over(changes[self._step])
                 first = True
-            self._state, loss = self._train_step(self._state, batch)
-            self._step += 1
+            with jax.transfer_guard("disallow"):  # what a step needs is there already
+                self._state, loss = self._train_step(self._state, work.batch, *work.shared)
+            self._step += work.steps
             in_flight.append(loss)
             if len(in_flight) >= _IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
@@ -384,16 +338,7 @@ class _Training:
     def _epoch(self) -> float:
         return self._step / self.schedule.steps_per_epoch
 
-    def _placed(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """Batches on the devices, each sent while the one before it is in use."""
-        ahead: deque[Batch] = deque()
-        for batch in batches:
-            ahead.append(self._parallel.shard(batch))
-            if len(ahead) > 1:
-                yield ahead.popleft()
-        yield from ahead
-
-    def _asked(self, interruption: _Interruption, start_time: float, due: Due) -> tuple[bool, bool]:
+    def _asked(self, interruption: Interruption, start_time: float, due: Due) -> tuple[bool, bool]:
         """Whether to stop, and whether a checkpoint is due by time; the same on all processes.
 
         Several processes have to agree, which takes a collective: they ask only when they log.
@@ -407,13 +352,13 @@ class _Training:
         save = 0 < self._config.checkpoint.every_minutes <= since
         return any_process(stop), any_process(save)
 
-    def _stopped(self, interruption: _Interruption) -> Outcome:
+    def _stopped(self, interruption: Interruption) -> Outcome:
         self._checkpoints.wait()
         why = interruption.name or "the wall-clock limit (max_minutes)"
         log.info("stopped by %s at step %d, saved; the same command goes on from there", why, self._step)
         return Outcome(self._step, interruption.signal)
 
-    def _log(self, clock: _Clock) -> dict[str, Any]:
+    def _log(self, clock: Clock) -> dict[str, Any]:
         """Fetch the totals from the device, record their means, and start new ones."""
         totals = self._finite_totals()
         steps = int(totals.steps)
@@ -422,7 +367,7 @@ class _Training:
         values |= {
             "steps": steps,
             "learning_rate": float(self._rate(self._step - 1)),
-            "patches_per_second": interval.batches * self._config.batch_size / interval.seconds,
+            "patches_per_second": interval.steps * self._config.batch_size / interval.seconds,
             "data_wait_fraction": interval.waited / interval.seconds,
         }
         self._monitor.record("train", self._step, self._epoch, values)
@@ -442,10 +387,7 @@ class _Training:
     def _validate(self) -> None:
         begin = time.monotonic()
         variables = (self._state.params, self._state.batch_stats)
-        sums = [
-            self._eval_step(variables, self._parallel.shard(batch))
-            for batch in self._valid_data.validation(self._config.valid.patches)
-        ]
+        sums = [self._eval_step(variables, work.batch, *work.shared) for work in self._feed.validation()]
         total = jax.tree.map(lambda *x: float(np.sum(x, dtype=np.float64)), *map(to_host, sums))
         values: dict[str, Any] = {q: total[q] / total["patches"] for q in QUALITIES}
         for quality in QUALITIES:
@@ -502,12 +444,6 @@ class _Training:
     def _facts(self) -> dict[str, Any]:
         return {"best_loss": self._best}
 
-    def _loudest_patch(self) -> Batch:
-        """The patch of the first validation batch in which the voice is loudest, `[1, F, T]` each."""
-        batch = next(self._valid_data.validation(self._config.valid.patches))
-        best = int(np.argmax(np.sum(np.square(batch.vocals), axis=(1, 2)) * batch.weight))
-        return Batch(*(x[best : best + 1] for x in batch))
-
     def _prediction_figure(self) -> plots.Figure:
         patch, audio = self._probe, self._config.audio
         mask = self._mask(patch.mixture)[0]
@@ -543,8 +479,10 @@ def _check(config: Any) -> None:
         raise ConfigError(
             f"patches_per_epoch {config.patches_per_epoch} is less than one batch ({config.batch_size})"
         )
-    if config.seed < 0:
-        raise ConfigError(f"seed must be at least 0, got {config.seed}")
+    if not 0 <= config.seed < STREAM_LENGTH:
+        raise ConfigError(f"seed must be from 0 to 2^32 - 1, got {config.seed}")
+    if config.epochs * config.patches_per_epoch >= STREAM_LENGTH:
+        raise ConfigError("epochs x patches_per_epoch must be below 2^32")
     if config.init_from and config.init_encoder:
         raise ConfigError("init_from and init_encoder: a run starts from one of them, not both")
 
@@ -588,81 +526,3 @@ def _loudest_window(x: np.ndarray, length: int) -> slice:
     starts = range(0, max(1, len(x) - length), step)
     start = max(starts, key=lambda s: float(np.sum(np.square(x[s : s + length]))))
     return slice(start, start + length)
-
-
-class _Interval(NamedTuple):
-    """A stretch of training.
-
-    Attributes:
-      seconds: its length.
-      waited: seconds of it spent waiting for data.
-      batches: how many came in it.
-    """
-
-    seconds: float
-    waited: float
-    batches: int
-
-
-class _Clock:
-    """Time spent, and time spent waiting for data, since the last interval."""
-
-    def __init__(self) -> None:
-        self._start()
-
-    def waiting(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        """The same batches, timing how long each takes to come."""
-        while True:
-            begin = time.monotonic()
-            batch = next(batches, None)
-            self._waited += time.monotonic() - begin
-            if batch is None:
-                return
-            self._batches += 1
-            yield batch
-
-    def interval(self) -> _Interval:
-        """The interval that ends now; starts the next."""
-        seconds = max(time.monotonic() - self._mark, 1e-9)
-        interval = _Interval(seconds, self._waited, self._batches)
-        self._start()
-        return interval
-
-    def _start(self) -> None:
-        self._mark, self._waited, self._batches = time.monotonic(), 0.0, 0
-
-
-class _Interruption:
-    """Turns SIGTERM and Ctrl-C into a request to stop; a second Ctrl-C stops at once.
-
-    Attributes:
-      signal: number of the signal received, or 0.
-    """
-
-    def __init__(self) -> None:
-        self.signal = 0
-        self._previous: dict[int, Any] = {}
-
-    @property
-    def name(self) -> str:
-        """Name of the signal, or an empty string."""
-        return signal.Signals(self.signal).name if self.signal else ""
-
-    def __enter__(self) -> _Interruption:
-        try:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._previous[number] = signal.signal(number, self._receive)
-        except ValueError:  # not in the main thread, where signals are not ours to handle
-            pass
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _receive(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.signal and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.signal = number
-        log.info("%s: stopping after this step", self.name)

@@ -1,8 +1,8 @@
-"""tf.data: from prepared songs to batches of magnitude spectrogram patches.
+"""tf.data: from prepared songs to batches, made on the host, in parallel and ahead of the training step.
 
-A batch is made on the host: crops are read by index, augmented, transformed with `tf.signal.stft`, and
-batched, in parallel and ahead of the training step. Which crops, and how they are augmented, is the
-business of `sampling`; a process makes only its own slice of each global batch.
+A batch is crops, read by index, as the integers they are kept as; or the magnitude spectrogram patches made
+of them with `tf.signal.stft`. Which crops, and how they are changed, is the business of `sampling`; a
+process makes only its own slice of each global batch.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 import numpy as np
 
 from vocalsep_jax.data import sampling
+from vocalsep_jax.data.crops import Crops, read_crops
+from vocalsep_jax.data.prepared import SongStore
 from vocalsep_jax.data.sampling import Augmentation, Plan
 from vocalsep_jax.data.songs import SongError
-from vocalsep_jax.data.tfds_songs import STEMS, SongStore
+from vocalsep_jax.quiet_tensorflow import tf
 from vocalsep_jax.spectral import Stft
 from vocalsep_jax.train_step import Batch
-
-import tensorflow as tf  # isort: skip - after tfds_songs, which hides the GPU from it
 
 _AHEAD = 4
 """Batches made ahead of the step that takes them."""
 
 
 class PatchPipeline:
-    """Batches of patches from the songs of one split.
+    """Batches from the songs of one split: `Batch`, or `Crops` where the STFT is left to the device.
 
     Attributes:
       patch_samples: samples of a crop.
@@ -41,6 +41,7 @@ class PatchPipeline:
         batch_size: int,
         process_index: int = 0,
         process_count: int = 1,
+        stft_on: str = "host",
     ):
         """Set up.
 
@@ -50,6 +51,7 @@ class PatchPipeline:
           patch_frames: T.
           batch_size: of the global batch; a process makes `batch_size / process_count` of it.
           process_index, process_count: which slice of the batch is made here.
+          stft_on: `host` or `device`.
 
         Raises:
           ValueError: if the batch cannot be shared equally.
@@ -58,7 +60,7 @@ class PatchPipeline:
             raise ValueError(f"batch_size {batch_size} cannot be shared by {process_count} processes")
         self._store = store
         self._stft = stft
-        self._frames = patch_frames
+        self._stft_on = stft_on
         self._batch = batch_size
         self._share = batch_size // process_count
         self._first = process_index * self._share
@@ -66,90 +68,77 @@ class PatchPipeline:
 
     def training(
         self, seed: int, augmentation: Augmentation, first_step: int, last_step: int
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Batch | Crops]:
         """Batches of steps `first_step` to `last_step - 1`; step s holds samples `s B ... (s + 1) B - 1`.
 
-        Batches are NumPy, `[B / processes, F, T]`, all weights 1.
+        Batches are NumPy, `[B / processes, ...]`, all weights 1.
         """
 
-        def plan(step: int) -> Plan:
-            index = step * self._batch + self._first + np.arange(self._share)
-            return sampling.training_plan(seed, index, self._store.table, self.patch_samples, augmentation)
+        def plan(step: int) -> tuple[Plan, np.ndarray]:
+            index = (step * self._batch + self._first + np.arange(self._share)).astype(np.uint32)
+            table = self._store.table
+            ones = np.ones(self._share)
+            return sampling.training_plan(seed, index, table, self.patch_samples, augmentation), ones
 
-        return self._batches(plan, first_step, last_step, lambda step: np.ones(self._share))
+        return self._batches(plan, first_step, last_step)
 
-    def validation(self, patches: int) -> Iterator[Batch]:
+    def validation(self, patches: int) -> Iterator[Batch | Crops]:
         """The fixed validation patches, the same every time.
 
         The last batch is filled up with patches of weight 0.
         """
-        whole = sampling.validation_plan(patches, self._store.table, self.patch_samples)
-        steps = -(-patches // self._batch)
-
-        def places(step: int) -> np.ndarray:
-            return step * self._batch + self._first + np.arange(self._share)
-
-        def plan(step: int) -> Plan:
-            return Plan(*(field[places(step) % patches] for field in whole))
-
-        return self._batches(plan, 0, steps, lambda step: places(step) < patches)
+        plan, steps = sampling.validation_batches(
+            patches, self._store.table, self.patch_samples, self._batch
+        )
+        return self._batches(lambda step: plan(step, self._first, self._share), 0, steps)
 
     def _batches(
-        self,
-        plan: Callable[[int], Plan],
-        first: int,
-        last: int,
-        weight: Callable[[int], np.ndarray],
-    ) -> Iterator[Batch]:
-        types = [tf.as_dtype(field.dtype) for field in plan(first)]
+        self, plan: Callable[[int], tuple[Plan, np.ndarray]], first: int, last: int
+    ) -> Iterator[Batch | Crops]:
+        def crops_of(step: np.ndarray) -> list[np.ndarray]:
+            samples, weight = plan(int(step))
+            return list(read_crops(self._store, samples, self.patch_samples, weight))
 
         @tf.autograph.experimental.do_not_convert
-        def crops_of(step: Any) -> Any:
-            fields = tf.numpy_function(lambda s: list(plan(int(s))), [step], types)
-            for field in fields:
-                field.set_shape([self._share])
-            return Plan(*fields)
+        def read(step: Any) -> Crops:
+            kinds = [tf.int16, tf.int16, tf.float32, tf.float32, tf.float32]
+            crops = Crops(*tf.numpy_function(crops_of, [step], kinds))
+            for field, shape in zip(crops, [(2, self.patch_samples)] * 2 + [(2,)] * 2 + [()], strict=True):
+                field.set_shape((self._share, *shape))
+            return crops
 
         data = tf.data.Dataset.range(first, last)
-        data = data.map(crops_of).unbatch()
-        data = data.map(self._patch, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
-        data = data.batch(self._share, drop_remainder=True).prefetch(_AHEAD)
+        data = data.map(read, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+        if self._stft_on == "host":
+            data = data.map(self._patches, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
         # Autotuning has nothing to find here, and its thread can hold up the end of the data by a minute.
         options = tf.data.Options()
         options.autotune.enabled = False
-        data = data.with_options(options)
-        for step, patches in enumerate(_with_our_errors(data.as_numpy_iterator()), start=first):
-            mixture, vocals, accompaniment = patches
-            yield Batch(mixture, vocals, accompaniment, np.asarray(weight(step), np.float32))
+        return _with_our_errors(data.prefetch(_AHEAD).with_options(options).as_numpy_iterator())
 
     @tf.autograph.experimental.do_not_convert
-    def _patch(self, plan: Plan) -> tuple[Any, Any, Any]:
-        """One sample of a plan as three magnitudes `[F, T]`: mixture, vocals, accompaniment."""
-        voice = self._waveform("vocals", plan.voice_song, plan.voice_start)
-        other = self._waveform("accompaniment", plan.other_song, plan.other_start)
-        voice = _one_channel(voice, plan.voice_gain, plan.voice_swap, plan.channel)
-        other = _one_channel(other, plan.other_gain, plan.other_swap, plan.channel)
+    def _patches(self, crops: Crops) -> Batch:
+        """Crops as magnitudes `[B, F, T]`."""
+        stems = tf.stack(
+            [
+                _one_channel(crops.vocals, crops.vocals_gains),
+                _one_channel(crops.accompaniment, crops.accompaniment_gains),
+            ]
+        )
         spectra = tf.signal.stft(
-            tf.stack([voice, other]),
+            stems,
             frame_length=self._stft.n_fft,
             frame_step=self._stft.hop,
             fft_length=self._stft.n_fft,
             window_fn=lambda length, dtype: tf.signal.hann_window(length, True, dtype),
         )
-        spectra = tf.transpose(spectra, [0, 2, 1])
-        return tf.abs(spectra[0] + spectra[1]), tf.abs(spectra[0]), tf.abs(spectra[1])
+        vocals, accompaniment = tf.unstack(tf.transpose(spectra, [0, 1, 3, 2]))
+        return Batch(tf.abs(vocals + accompaniment), tf.abs(vocals), tf.abs(accompaniment), crops.weight)
 
-    def _waveform(self, stem: str, song: Any, start: Any) -> Any:
-        assert stem in STEMS
 
-        def read(song: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            samples = self._store.read(stem, int(song), int(start), self.patch_samples)
-            return samples, self._store.scales[int(song)]
-
-        samples, scale = tf.numpy_function(read, [song, start], [tf.int16, tf.float32])
-        samples.set_shape([self.patch_samples, 2])
-        scale.set_shape([])
-        return tf.cast(samples, tf.float32) * scale
+def _one_channel(x: Any, gains: Any) -> Any:
+    """`[B, C, S]` integers to `[B, S]` sample values."""
+    return tf.reduce_sum(tf.cast(x, tf.float32) * gains[:, :, None], axis=1)
 
 
 def _with_our_errors(batches: Iterator[Any]) -> Iterator[Any]:
@@ -161,11 +150,3 @@ def _with_our_errors(batches: Iterator[Any]) -> Iterator[Any]:
         raise SongError(
             f"the prepared songs cannot be read ({reason}); delete the song cache, it is made again"
         ) from error
-
-
-def _one_channel(stereo: Any, gain: Any, swap: Any, channel: Any) -> Any:
-    """`[S, 2]` to `[S]`: left and right exchanged or not, the channel chosen, scaled."""
-    left, right = stereo[:, 0], stereo[:, 1]
-    left, right = tf.where(swap, right, left), tf.where(swap, left, right)
-    chosen = tf.where(channel == 1, left, tf.where(channel == 2, right, 0.5 * (left + right)))
-    return gain * chosen

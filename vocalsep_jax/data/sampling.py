@@ -3,11 +3,15 @@
 A plan says which song and where a sample's voice and its accompaniment come from, and how they are
 changed. Nothing is read here. Random numbers come from hashing (seed, i, which draw), so a stream can be
 entered anywhere: resuming takes one integer, and it does not matter how many processes share the work.
+
+Plans are made on the host, of NumPy arrays, or inside a compiled step, of JAX arrays (`xp` is the module
+whose arrays are meant). Both give the same songs and places, since these are found in 32-bit integers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,36 +22,43 @@ VOICED_BLOCK_SECONDS = 0.25
 
 CHANNELS = ("mono", "left", "right", "random")
 
+STREAM_LENGTH = 2**32
+"""Seeds, and places in a stream, are below this."""
+
 _ACTIVE_BELOW_LOUDEST_DB = 30.0
 _ACTIVE_ABOVE = 1e-4  # RMS, -80 dBFS
 
 
 class Draw:
-    """Which random number of a sample: a salt for the hash, so that switches do not disturb each other."""
+    """Which random number of a sample: part of the hash's key, so that no switch disturbs another."""
 
     SONG, VOICED, BLOCK, START, REPAIR, OTHER_SONG, OTHER_START = range(7)
     VOICE_GAIN, OTHER_GAIN, VOICE_SWAP, OTHER_SWAP, CHANNEL = range(7, 12)
+    COUNT = 12
 
 
-@dataclass(frozen=True)
-class SongTable:
-    """What a plan needs to know of the songs.
+class SongTable(NamedTuple):
+    """What a plan needs to know of the songs. The voiced blocks of all songs stand in one array.
 
     Attributes:
-      samples: int64 `[songs]`, their lengths.
-      voiced: for each song, int64 first samples of the blocks in which the voice sounds.
+      samples: int32 `[songs]`, their lengths.
+      voiced: int32 `[blocks]`, first samples, in their song, of the blocks in which the voice sounds.
+      first_voiced: int32 `[songs]`, where in `voiced` a song's blocks begin.
+      voiced_count: int32 `[songs]`, how many a song has.
     """
 
-    samples: np.ndarray
-    voiced: tuple[np.ndarray, ...]
+    samples: Any
+    voiced: Any
+    first_voiced: Any
+    voiced_count: Any
 
     @classmethod
-    def from_metadata(cls, songs: Sequence[Mapping[str, Any]]) -> SongTable:
-        """From the dictionaries a data set keeps of its songs (`samples`, `voiced`)."""
-        return cls(
-            np.array([s["samples"] for s in songs], np.int64),
-            tuple(np.array(s["voiced"], np.int64) for s in songs),
-        )
+    def of(cls, samples: Sequence[int], voiced: Sequence[np.ndarray]) -> SongTable:
+        """From each song's length and the first samples of its voiced blocks."""
+        counts = np.array([len(blocks) for blocks in voiced], np.int32)
+        flat = np.concatenate([*voiced, [0]])  # never empty, so that it can be indexed
+        ends = np.cumsum(counts, dtype=np.int32)
+        return cls(np.array(samples, np.int32), flat.astype(np.int32), ends - counts, counts)
 
 
 class Plan(NamedTuple):
@@ -55,21 +66,21 @@ class Plan(NamedTuple):
 
     Attributes:
       voice_song, other_song: int32, indices of the songs voice and accompaniment come from.
-      voice_start, other_start: int64, first sample of the crop in them.
+      voice_start, other_start: int32, first sample of the crop in them.
       voice_gain, other_gain: float32 factors.
       voice_swap, other_swap: bool, exchange left and right.
       channel: int32, 0 the mean of left and right, 1 left, 2 right.
     """
 
-    voice_song: np.ndarray
-    voice_start: np.ndarray
-    voice_gain: np.ndarray
-    voice_swap: np.ndarray
-    other_song: np.ndarray
-    other_start: np.ndarray
-    other_gain: np.ndarray
-    other_swap: np.ndarray
-    channel: np.ndarray
+    voice_song: Any
+    voice_start: Any
+    voice_gain: Any
+    voice_swap: Any
+    other_song: Any
+    other_start: Any
+    other_gain: Any
+    other_swap: Any
+    channel: Any
 
 
 @dataclass(frozen=True)
@@ -100,87 +111,128 @@ class Augmentation:
             raise ValueError(f"data.gain_db must be at least 0, got {self.gain_db}")
 
 
-def uniform(seed: int, index: np.ndarray, draw: int) -> np.ndarray:
-    """Uniform numbers in [0, 1), float64 `[n]`, for draw number `draw` of samples `index` `[n]`.
+def random_words(seed: int, index: Any, draws: int) -> Any:
+    """Random words, uint32 `[draws, n]`, of samples `index`, uint32 `[n]`; one row a draw.
 
-    Two rounds of a 64-bit finaliser (SplitMix64; Steele, Lea & Flood 2014) over the three integers.
+    Threefry-2x32 in 20 rounds (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): the
+    first word of the block `(index, 0)` under the key `(seed, draw)`.
     """
-    with np.errstate(over="ignore"):
-        key = _mix(np.uint64(seed) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(draw))
-        bits = _mix(_mix(index.astype(np.uint64) + key) + key)
-    return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    keys = [np.full((draws, 1), seed, np.uint32), np.arange(draws, dtype=np.uint32)[:, None]]
+    keys.append(keys[0] ^ keys[1] ^ np.uint32(0x1BD11BDA))
+    x, y = index[None] + keys[0], 0 * index[None] + keys[1]
+    for group in range(5):
+        for rotation in ((13, 15, 26, 6), (17, 29, 16, 24))[group % 2]:
+            x = x + y
+            y = x ^ ((y << rotation) | (y >> (32 - rotation)))
+        x = x + keys[(group + 1) % 3]
+        y = y + keys[(group + 2) % 3] + np.uint32(group + 1)
+    return x
 
 
-def _mix(x: Any) -> Any:
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def uniform(words: Any) -> Any:
+    """Uniform numbers in [0, 1), float32, from random words (their upper 24 bits)."""
+    return (words >> 8).astype(np.float32) * np.float32(2.0**-24)
+
+
+def below(words: Any, limit: Any) -> Any:
+    """Uniform integers in [0, limit), int32, from random words; `limit` is int32, at least 1.
+
+    The upper half of the 64-bit product, from 16-bit halves: devices have no 64-bit integers by default.
+    """
+    limit = limit.astype(np.uint32)
+    low, high = words & 0xFFFF, words >> 16
+    limit_low, limit_high = limit & 0xFFFF, limit >> 16
+    middle = high * limit_low + (low * limit_low >> 16)
+    other = low * limit_high + (middle & 0xFFFF)
+    return (high * limit_high + (middle >> 16) + (other >> 16)).astype(np.int32)
 
 
 def training_plan(
-    seed: int, index: np.ndarray, songs: SongTable, crop: int, augmentation: Augmentation
+    seed: int, index: Any, songs: SongTable, crop: int, augmentation: Augmentation, xp: Any = np
 ) -> Plan:
-    """The plan of samples `index` `[n]` of the stream of `seed`.
+    """The plan of samples `index`, uint32 `[n]`, of the stream of `seed`.
 
     Every song is as likely as any other, whatever its length. `crop` is the length of a sample; songs
     shorter than that are read from their start (and padded with zeros by the reader).
     """
-
-    def draw(number: int) -> np.ndarray:
-        return uniform(seed, index, number)
-
-    count = len(songs.samples)
-    room = np.maximum(songs.samples - crop, 0)
-    song = (draw(Draw.SONG) * count).astype(np.int32)
-    start = (draw(Draw.START) * (room[song] + 1)).astype(np.int64)
+    words = random_words(seed, index, Draw.COUNT)
+    count = xp.asarray(np.full(1, len(songs.samples), np.int32))
+    room = xp.maximum(songs.samples - crop, 0)
+    song = below(words[Draw.SONG], count)
+    start = below(words[Draw.START], room[song] + 1)
 
     # Where the voice sounds: a voiced block begins at a random place within the crop.
-    blocks = np.array([len(v) for v in songs.voiced])
-    wanted = (draw(Draw.VOICED) < augmentation.voiced_share) & (blocks[song] > 0)
-    pick = (draw(Draw.BLOCK) * blocks[song]).astype(np.int64)
-    lead = draw(Draw.START) * crop
-    for n in np.flatnonzero(wanted):
-        block = songs.voiced[song[n]][pick[n]]
-        start[n] = np.clip(block - int(lead[n]), 0, room[song[n]])
+    blocks = songs.voiced_count[song]
+    wanted = (uniform(words[Draw.VOICED]) < np.float32(augmentation.voiced_share)) & (blocks > 0)
+    pick = songs.first_voiced[song] + below(words[Draw.BLOCK], xp.maximum(blocks, 1))
+    lead = below(words[Draw.START], xp.asarray(np.full(1, crop, np.int32)))
+    start = xp.where(wanted, xp.clip(songs.voiced[pick] - lead, 0, room[song]), start)
 
-    other_song, other_start = song.copy(), start.copy()
-    repaired = draw(Draw.REPAIR) < augmentation.repair
-    elsewhere = (draw(Draw.OTHER_SONG) * count).astype(np.int32)
-    other_song[repaired] = elsewhere[repaired]
-    anywhere = (draw(Draw.OTHER_START) * (room[elsewhere] + 1)).astype(np.int64)
-    other_start[repaired] = anywhere[repaired]
+    repaired = uniform(words[Draw.REPAIR]) < np.float32(augmentation.repair)
+    elsewhere = below(words[Draw.OTHER_SONG], count)
+    anywhere = below(words[Draw.OTHER_START], room[elsewhere] + 1)
 
-    def gain(number: int) -> np.ndarray:
-        decibels = augmentation.gain_db * (2 * draw(number) - 1)
-        return (10 ** (decibels / 20)).astype(np.float32)
+    def gain(number: int) -> Any:
+        decibels = np.float32(augmentation.gain_db) * (2 * uniform(words[number]) - 1)
+        return xp.exp(np.float32(math.log(10) / 20) * decibels)
 
     if augmentation.channels == "random":
-        channel = (draw(Draw.CHANNEL) * 3).astype(np.int32)
+        channel = below(words[Draw.CHANNEL], xp.asarray(np.full(1, 3, np.int32)))
     else:
-        channel = np.full(len(index), CHANNELS.index(augmentation.channels), np.int32)
+        channel = 0 * song + CHANNELS.index(augmentation.channels)
     return Plan(
         voice_song=song,
         voice_start=start,
         voice_gain=gain(Draw.VOICE_GAIN),
-        voice_swap=draw(Draw.VOICE_SWAP) < augmentation.swap_channels,
-        other_song=other_song,
-        other_start=other_start,
+        voice_swap=uniform(words[Draw.VOICE_SWAP]) < np.float32(augmentation.swap_channels),
+        other_song=xp.where(repaired, elsewhere, song),
+        other_start=xp.where(repaired, anywhere, start),
         other_gain=gain(Draw.OTHER_GAIN),
-        other_swap=draw(Draw.OTHER_SWAP) < augmentation.swap_channels,
+        other_swap=uniform(words[Draw.OTHER_SWAP]) < np.float32(augmentation.swap_channels),
         channel=channel,
     )
 
 
 def validation_plan(count: int, songs: SongTable, crop: int) -> Plan:
-    """`count` fixed samples, unchanged, spread evenly over the songs and over each song's length."""
+    """`count` fixed samples, unchanged, spread evenly over the songs and over each song's length; NumPy."""
     index = np.arange(count)
     total = len(songs.samples)
     song = (index % total).astype(np.int32)
     place, places = index // total, -(-(count - song) // total)
     room = np.maximum(songs.samples - crop, 0)
-    start = ((place + 0.5) / places * room[song]).astype(np.int64)
+    start = ((place + 0.5) / places * room[song]).astype(np.int32)
     ones, no = np.ones(count, np.float32), np.zeros(count, bool)
     return Plan(song, start, ones, no, song, start, ones, no, np.zeros(count, np.int32))
+
+
+def validation_batches(
+    count: int, songs: SongTable, crop: int, batch_size: int
+) -> tuple[Callable[[int, int, int], tuple[Plan, np.ndarray]], int]:
+    """The samples of `validation_plan` in global batches of `batch_size`.
+
+    Returns:
+      A function of step, first place in the batch and number of places, to the plan of these places and
+      their weights, float32 `[n]`: 1, or 0 for the samples that the last batch is filled up with; and the
+      number of steps.
+    """
+    whole = validation_plan(count, songs, crop)
+
+    def plan(step: int, first: int, places: int) -> tuple[Plan, np.ndarray]:
+        index = step * batch_size + first + np.arange(places)
+        return Plan(*(field[index % count] for field in whole)), (index < count).astype(np.float32)
+
+    return plan, -(-count // batch_size)
+
+
+def channel_gains(gain: Any, swap: Any, channel: Any, xp: Any = np) -> Any:
+    """What left and right of each crop are multiplied with before they are summed: float32 `[n, 2]`.
+
+    From fields of a plan: the channel's choice, left and right exchanged or not, times the gain.
+    """
+    mean = np.float32(0.5)
+    left = xp.where(channel == 0, mean, xp.where((channel == 1) ^ swap, np.float32(1), np.float32(0)))
+    right = xp.where(channel == 0, mean, 1 - left)
+    return gain[:, None] * xp.stack([left, right], axis=1)
 
 
 def voiced_blocks(vocals: np.ndarray, sample_rate: int) -> np.ndarray:

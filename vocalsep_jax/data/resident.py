@@ -1,0 +1,80 @@
+"""Songs that live in device memory: crops are cut, augmented and transformed inside the compiled step.
+
+The stream of samples is that of `sampling`, as it is for songs on the host: same songs, same places, same
+changes for the same (seed, i).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vocalsep_jax.data.crops import Crops, gains
+from vocalsep_jax.data.prepared import STEMS, MemoryStore, memory_bytes
+from vocalsep_jax.data.sampling import Plan, SongTable
+
+Array = jax.Array
+
+_COUNTABLE = 2**31
+"""Places in the songs are int32."""
+
+
+class ResidentSongs(NamedTuple):
+    """Songs of one split as arrays of a device; places are counted in 32 bits.
+
+    Attributes:
+      table: for `sampling`.
+      first: int32 `[songs]`, a song's first sample.
+      scales: float32 `[songs]`.
+      stems: by stem, left and right: int16 `[S]` each, all songs one after the other. (One-dimensional: a
+        short second axis would be padded many times over in a TPU's memory.)
+    """
+
+    table: SongTable
+    first: Any
+    scales: Any
+    stems: dict[str, tuple[Any, Any]]
+
+    @classmethod
+    def of(cls, store: MemoryStore, crop: int, place: Callable[[Any], Any]) -> ResidentSongs:
+        """Those of a store in memory, for crops of `crop` samples, put on devices by `place`, one by one.
+
+        Raises:
+          ValueError: if there are more samples than a device can count.
+        """
+        samples = int(store.table.samples.sum(dtype=np.int64))
+        if samples + crop >= _COUNTABLE:
+            raise ValueError(f"data.placement resident: {samples} samples of songs are too many, use host")
+        # A crop is sliced whole: behind the last song there has to be room for one.
+        stems = {s: tuple(place(np.pad(x, (0, crop))) for x in store.stems[s]) for s in STEMS}
+        table, first, scales = place((store.table, store.first.astype(np.int32), store.scales))
+        return cls(table, first, scales, stems)
+
+    def cut(self, plan: Plan, samples: int, weight: Array) -> Crops:
+        """The crops of a plan, `samples` long, zeros where a song has ended."""
+
+        def read(stem: str, song: Array, start: Array) -> Array:
+            place = self.first[song] + start
+            there = jnp.arange(samples)[None, :] < (self.table.samples[song] - start)[:, None]
+            slices = [
+                jax.vmap(lambda at, x=channel: lax.dynamic_slice(x, (at,), (samples,)))(place)
+                for channel in self.stems[stem]
+            ]
+            return jnp.stack([jnp.where(there, x, jnp.int16(0)) for x in slices], axis=1)
+
+        return Crops(
+            read("vocals", plan.voice_song, plan.voice_start),
+            read("accompaniment", plan.other_song, plan.other_start),
+            *gains(plan, self.scales, jnp),
+            weight,
+        )
+
+
+def fits(samples: int, crop: int, memory: int) -> bool:
+    """Whether songs of so many samples can live on a device with so many bytes: in half of it at most."""
+    return samples + crop < _COUNTABLE and memory_bytes(samples) <= memory // 2
