@@ -1,8 +1,11 @@
+import argparse
 import json
 
+import numpy as np
 import pytest
 
 from tools import benchmark as tool
+from vocalsep_jax.data.prepared import STEMS
 
 
 def test_operations_of_the_full_network():
@@ -51,22 +54,37 @@ def test_everything_is_measured_and_written(tmp_path, capsys):
     arguments = ["all", "--width", "1", "--depth", "5", "--batch-size", "2", "--steps", "1"]
     assert tool.main([*arguments, "--seconds", "1", "--json", str(tmp_path / "b.json")]) == 0
     content = json.loads((tmp_path / "b.json").read_text())
-    assert [row["what"] for row in content["results"]] == ["train-step", "forward", "separate"]
+    assert [row["what"] for row in content["results"]][:3] == ["train-step", "forward", "separate"]
     assert all(row["seconds"] > 0 and row["first_seconds"] > 0 for row in content["results"])
     assert content["ceilings"]["matmul_flops"] > 1e8
     assert {"device", "cores", "jax"} <= content["machine"].keys()
     assert content["options"]["width"] == 1
-    assert capsys.readouterr().out.count("vocalsep_jax |") == 3
+    who = [row["who"] for row in content["results"] if row["what"] == "input"]
+    assert who[0] == "vocalsep_jax, on the device"
+    out = capsys.readouterr().out
+    assert out.count("vocalsep_jax |") == 3
+    assert all(f"| input | {name} |" in out for name in who)
 
 
-def test_the_same_network_in_pytorch():
-    pytest.importorskip("torch", reason="PyTorch is not installed")
-    import argparse
+def test_beside_pytorch():
+    torch_peer = pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
+    peer = torch_peer.TorchPeer(1, 5, "bfloat16", "cpu", compiled=False)
+    options = argparse.Namespace(batch_size=2, seconds=1, overlap=0.0)
+    for make in (tool.torch_train_step, tool.torch_forward, tool.torch_separate):
+        assert tool.measure([make(peer, options)], rounds=1)
 
-    options = argparse.Namespace(width=1, depth=5, batch_size=2, dtype="bfloat16", seconds=1, overlap=0.0)
-    peer = tool.TorchPeer(options, compiled=False)
-    for case in (peer.train_step(options), peer.forward(options), peer.separate(options)):
-        assert tool.measure([case], rounds=1)
+
+def test_pytorchs_input_is_ours():
+    torch_peer = pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
+    store, stft = tool.noise_songs(), tool._STFT
+    mixture, vocals, _ = torch_peer.CropDataset(store, stft, 256)[7].numpy()
+    rng = np.random.default_rng(7)
+    song = int(rng.integers(4))
+    start = int(rng.integers(60 * 44_100 - 44_370))
+    crops = [store.read(s, song, start, 44_370).mean(0) * store.scales[song] for s in STEMS]
+    expected = stft.transform(np.stack(crops).astype(np.float32))
+    np.testing.assert_allclose(vocals, np.abs(expected[0]), atol=1e-3)
+    np.testing.assert_allclose(mixture, np.abs(expected.sum(0)), atol=1e-3)
 
 
 @pytest.mark.parametrize("wrong", [["--steps", "0"], ["--devices", "1000"], ["--dtype", "int8"]])

@@ -1,11 +1,13 @@
-"""Measure how fast the network trains, predicts and separates; side by side with PyTorch, if asked.
+"""Measure how fast the network trains, predicts and separates, and how fast its input is made.
 
     python tools/benchmark.py train-step --batch-size 8 --against torch
     python tools/benchmark.py all --width 16 --json benchmark.json
 
 What is compared takes turns in one process, round by round: a noisy machine is then noisy for all of it.
 Times are medians over rounds, with the fastest and the slowest. The ceilings, a large matrix product in
-the same dtype and a large copy, are measured in the same call. Needs the core; --against torch PyTorch too.
+the same dtype and a large copy, are measured in the same call. `input` is the making of batches from songs
+in memory: on the device, by tf.data where TensorFlow is, and by a PyTorch DataLoader. Needs the core;
+--against torch PyTorch too.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,11 @@ import optax
 
 from vocalsep_jax import files, losses, runs, spectral
 from vocalsep_jax.console import start_logging
+from vocalsep_jax.data import sampling
+from vocalsep_jax.data.crops import patches
+from vocalsep_jax.data.prepared import MemoryStore, PreparedSong
+from vocalsep_jax.data.resident import ResidentSongs
+from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.parallel import DataParallel
 from vocalsep_jax.train_step import AXIS, Batch, create_state, make_train_step
@@ -45,6 +53,9 @@ log = logging.getLogger(__name__)
 _SIDE = 256
 _STFT = spectral.Stft()
 _RATE = 44_100
+_SONGS, _SONG_SECONDS = 4, 60
+_INPUT_BATCHES = 64
+"""Batches in a run of `input`: many more than are made ahead while the others have their turn."""
 
 
 @dataclass
@@ -54,7 +65,7 @@ class Case:
     Attributes:
       name: who does it.
       run: does it once, and waits until it is done.
-      patches: patches it takes in.
+      patches: patches it takes in, or makes.
       first: seconds of the first run, compilation included.
       seconds: of each further run.
       peak_bytes: memory the program needs beside its inputs and outputs, where that is known.
@@ -137,77 +148,6 @@ def _temporary_bytes(function: Any, *arguments: Any) -> int | None:
     return None if memory is None else int(memory.temp_size_in_bytes)
 
 
-class TorchPeer:
-    """The same network in PyTorch, channels last, as the tests compare ours with."""
-
-    def __init__(self, options: argparse.Namespace, compiled: bool):
-        import torch
-
-        from tests.torch_unet import TorchUNet
-
-        self._torch = torch
-        self._device = "cuda" if jax.default_backend() == "gpu" else "cpu"
-        network = TorchUNet(options.width, options.depth).to(self._device)
-        self.network = network.to(memory_format=torch.channels_last)
-        self._call = torch.compile(self.network) if compiled else self.network
-        self._dtype = getattr(torch, options.dtype)
-        self.name = f"PyTorch {torch.__version__}{' compiled' if compiled else ''}"
-
-    def tensor(self, x: np.ndarray) -> Any:
-        """An array on the peer's device."""
-        return self._torch.from_numpy(x).to(self._device)
-
-    def mask(self, x: Any) -> Any:
-        """The network's output in the dtype asked for; parameters stay float32."""
-        lower = self._dtype != self._torch.float32
-        with self._torch.autocast(self._device, self._dtype, enabled=lower):
-            return self._call(x).float()
-
-    def wait(self) -> None:
-        """Wait until the device is done."""
-        if self._device == "cuda":
-            self._torch.cuda.synchronize()
-
-    def train_step(self, options: argparse.Namespace) -> Case:
-        """Its training step."""
-        self.network.train()
-        optimizer = self._torch.optim.AdamW(self.network.parameters(), lr=1e-5, weight_decay=1e-6)
-        batch = random_batch(options.batch_size)
-        mixture, vocals = self.tensor(batch.mixture), self.tensor(batch.vocals)
-
-        def run() -> None:
-            optimizer.zero_grad(set_to_none=True)
-            loss = ((self.mask(mixture) * mixture - vocals) ** 2).mean()
-            loss.backward()
-            optimizer.step()
-            loss.item()
-            self.wait()
-
-        return Case(self.name, run, options.batch_size)
-
-    def forward(self, options: argparse.Namespace) -> Case:
-        """Its mask of a batch, in evaluation mode."""
-        self.network.eval()
-        x = self.tensor(random_batch(options.batch_size).mixture)
-
-        def run() -> None:
-            with self._torch.inference_mode():
-                self.mask(x)
-            self.wait()
-
-        return Case(self.name, run, options.batch_size)
-
-    def separate(self, options: argparse.Namespace) -> Case:
-        """The separation of ours with its network."""
-        self.network.eval()
-
-        def predict(x: np.ndarray) -> np.ndarray:
-            with self._torch.inference_mode():
-                return self.mask(self.tensor(x)).cpu().numpy()
-
-        return _separation(self.name, predict, options)
-
-
 def jax_separate(options: argparse.Namespace) -> Case:
     """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
     apply, variables = _jax_network(options)
@@ -233,6 +173,66 @@ def _separation(
         spectral.apply_mask(song, _STFT, mask)
 
     return Case(name, run, patches)
+
+
+def noise_songs() -> MemoryStore:
+    """Songs of noise, in memory."""
+    rng = np.random.default_rng(0)
+    songs = []
+    for number in range(_SONGS):
+        vocals, other = rng.integers(-32_767, 32_767, (2, 2, _SONG_SECONDS * _RATE), np.int16)
+        stems = {"vocals": vocals, "accompaniment": other}
+        songs.append(PreparedSong(f"{number}", 1 / 32_767, np.zeros(0, np.int64), stems))
+    return MemoryStore.of(songs)
+
+
+def input_cases(options: argparse.Namespace) -> list[Case]:
+    """Batches from songs in memory, without augmentation: on the device, by tf.data, and by PyTorch."""
+    store, size = noise_songs(), options.batch_size
+    cases = [_resident_input(store, size)]
+    try:
+        from vocalsep_jax.data.pipeline import PatchPipeline
+    except ModuleNotFoundError as error:
+        log.warning("input by tf.data: left out (no %s)", error.name)
+    else:
+        for stft_on in ("device", "host"):
+            pipeline = PatchPipeline(store, _STFT, _SIDE, size, stft_on=stft_on)
+            batches = pipeline.training(0, Augmentation(), 0, 2**31 // size)
+            cases.append(Case(f"tf.data, STFT on the {stft_on}", _taking(batches), _INPUT_BATCHES * size))
+    if options.against == "torch":
+        from tools import torch_peer
+
+        name = f"PyTorch DataLoader, {torch_peer.LOADER_WORKERS} workers"
+        batches = torch_peer.loader(store, _STFT, _SIDE, size)
+        cases.append(Case(name, _taking(batches), _INPUT_BATCHES * size))
+    return cases
+
+
+def _taking(batches: Iterator[Any]) -> Callable[[], None]:
+    def run() -> None:
+        for _ in range(_INPUT_BATCHES):
+            next(batches)
+
+    return run
+
+
+def _resident_input(store: MemoryStore, size: int) -> Case:
+    crop = _STFT.samples(_SIDE)
+    songs = ResidentSongs.of(store, crop, jax.device_put)
+
+    @jax.jit
+    def make(first: jax.Array, songs: ResidentSongs) -> Batch:
+        index = first + jnp.arange(size, dtype=jnp.uint32)
+        plan = sampling.training_plan(0, index, songs.table, crop, Augmentation(), jnp)
+        return patches(songs.cut(plan, crop, jnp.ones(size)), _STFT)
+
+    def run() -> None:
+        for step in range(_INPUT_BATCHES):
+            jax.block_until_ready(make(np.uint32(step * size), songs))
+
+    case = Case("vocalsep_jax, on the device", run, _INPUT_BATCHES * size)
+    case.peak_bytes = _temporary_bytes(make, np.uint32(0), songs)
+    return case
 
 
 def ceilings(dtype: str) -> dict[str, float]:
@@ -285,16 +285,17 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Case]:
 
 
 def rows(
-    what: str, cases: Sequence[Case], patch_operations: float, ceiling: dict[str, float]
+    what: str, cases: Sequence[Case], patch_operations: float | None, ceiling: dict[str, float]
 ) -> list[dict[str, Any]]:
     """The results of measured cases; `ratio` is how many times as fast as each peer ours is.
 
-    `patch_operations` are the floating point operations for one patch, of the convolutions alone.
+    `patch_operations` are the floating point operations for one patch, of the convolutions alone; None
+    where there are none.
     """
     result = []
     for case in cases:
         median = float(np.median(case.seconds))
-        rate = case.patches * patch_operations / median
+        rate = None if patch_operations is None else case.patches * patch_operations / median
         result.append(
             {
                 "what": what,
@@ -304,7 +305,7 @@ def rows(
                 "slowest": max(case.seconds),
                 "patches_per_second": case.patches / median,
                 "flops_per_second": rate,
-                "share_of_matmul": rate / ceiling["matmul_flops"],
+                "share_of_matmul": None if rate is None else rate / ceiling["matmul_flops"],
                 "first_seconds": case.first,
                 "temporary_bytes": case.peak_bytes,
                 "ratio": median / float(np.median(cases[0].seconds)),
@@ -327,8 +328,8 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{r['seconds']:.4g}",
             f"{r['fastest']:.4g} to {r['slowest']:.4g}",
             f"{r['patches_per_second']:.3g}",
-            f"{r['flops_per_second'] / 1e9:.4g}",
-            f"{100 * r['share_of_matmul']:.0f} %",
+            "" if r["flops_per_second"] is None else f"{r['flops_per_second'] / 1e9:.4g}",
+            "" if r["share_of_matmul"] is None else f"{100 * r['share_of_matmul']:.0f} %",
             f"{r['first_seconds']:.3g}",
             "" if r["temporary_bytes"] is None else f"{r['temporary_bytes'] / 1e6:.0f}",
             f"{r['ratio']:.2f}",
@@ -337,23 +338,53 @@ def table(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-WHAT: dict[str, tuple[Callable[[argparse.Namespace], Case], str]] = {
-    "train-step": (jax_train_step, "train_step"),
-    "forward": (jax_forward, "forward"),
-    "separate": (jax_separate, "separate"),
+def network_cases(
+    ours: Callable[[argparse.Namespace], Case],
+    peers: Callable[[Any, argparse.Namespace], Case],
+    options: argparse.Namespace,
+) -> list[Case]:
+    """Our network, and PyTorch's, eager and compiled, if asked for."""
+    cases = [ours(options)]
+    if options.against == "torch":
+        from tools.torch_peer import TorchPeer
+
+        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
+        for compiled in (False, True):
+            peer = TorchPeer(options.width, options.depth, options.dtype, device, compiled)
+            cases.append(peers(peer, options))
+    return cases
+
+
+def torch_train_step(peer: Any, options: argparse.Namespace) -> Case:
+    """The peer's training step."""
+    return Case(peer.name, peer.train_step(random_batch(options.batch_size)), options.batch_size)
+
+
+def torch_forward(peer: Any, options: argparse.Namespace) -> Case:
+    """The peer's mask of a batch, in evaluation mode."""
+    return Case(peer.name, peer.forward(random_batch(options.batch_size)), options.batch_size)
+
+
+def torch_separate(peer: Any, options: argparse.Namespace) -> Case:
+    """The separation of ours with the peer's network."""
+    return _separation(peer.name, peer.predict, options)
+
+
+# Each: how its cases are made, ours first, and how often it takes the network's operations for a patch; a
+# training step takes them a second and a third time, for the gradients by input and by kernel.
+WHAT: dict[str, tuple[Callable[[argparse.Namespace], list[Case]], int]] = {
+    "train-step": (partial(network_cases, jax_train_step, torch_train_step), 3),
+    "forward": (partial(network_cases, jax_forward, torch_forward), 1),
+    "separate": (partial(network_cases, jax_separate, torch_separate), 1),
+    "input": (input_cases, 0),
 }
 
 
 def benchmark(what: str, options: argparse.Namespace, ceiling: dict[str, float]) -> list[dict[str, Any]]:
-    """Measure one of `WHAT`, ours first."""
-    ours, method = WHAT[what]
-    cases = [ours(options)]
-    if options.against == "torch":
-        for compiled in (False, True):
-            cases.append(getattr(TorchPeer(options, compiled), method)(options))
-    passes = 3 if what == "train-step" else 1  # backward: by the input, and by the kernel
-    operations = passes * patch_flops(options.width, options.depth)
-    return rows(what, measure(cases, options.steps), operations, ceiling)
+    """Measure one of `WHAT`."""
+    make, passes = WHAT[what]
+    operations = passes * patch_flops(options.width, options.depth) if passes else None
+    return rows(what, measure(make(options), options.steps), operations, ceiling)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,0 +1,1 @@
+"""Commands for those who work on or with the project."""

@@ -1,0 +1,110 @@
+"""What `benchmark.py` compares with: the same network, and the same input, in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from tests.torch_unet import TorchUNet
+from vocalsep_jax.data.prepared import MemoryStore
+from vocalsep_jax.spectral import Stft
+from vocalsep_jax.train_step import Batch
+
+LOADER_WORKERS = 2
+
+
+class TorchPeer:
+    """The network of the tests in PyTorch, channels last; parameters float32, the rest in `dtype`.
+
+    Attributes:
+      name: what it is called in results.
+    """
+
+    def __init__(self, width: int, depth: int, dtype: str, device: str, compiled: bool):
+        self._device = device
+        self._network = TorchUNet(width, depth).to(device).to(memory_format=torch.channels_last)
+        self._call = torch.compile(self._network) if compiled else self._network
+        self._dtype = getattr(torch, dtype)
+        self.name = f"PyTorch {torch.__version__}{' compiled' if compiled else ''}"
+
+    def train_step(self, batch: Batch) -> Callable[[], None]:
+        """Its training step on a batch."""
+        self._network.train()
+        optimizer = torch.optim.AdamW(self._network.parameters(), lr=1e-5, weight_decay=1e-6)
+        mixture, vocals = (torch.from_numpy(x).to(self._device) for x in (batch.mixture, batch.vocals))
+
+        def run() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            loss = ((self._mask(mixture) * mixture - vocals) ** 2).mean()
+            loss.backward()
+            optimizer.step()
+            loss.item()
+            self._wait()
+
+        return run
+
+    def forward(self, batch: Batch) -> Callable[[], None]:
+        """Its mask of a batch, in evaluation mode."""
+        self._network.eval()
+        mixture = torch.from_numpy(batch.mixture).to(self._device)
+
+        def run() -> None:
+            with torch.inference_mode():
+                self._mask(mixture)
+            self._wait()
+
+        return run
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """Masks of magnitudes, in evaluation mode: `[B, F, T]`, float32, both."""
+        self._network.eval()
+        with torch.inference_mode():
+            return self._mask(torch.from_numpy(x).to(self._device)).cpu().numpy()
+
+    def _mask(self, x: Any) -> Any:
+        lower = self._dtype != torch.float32
+        with torch.autocast(self._device, self._dtype, enabled=lower):
+            return self._call(x).float()
+
+    def _wait(self) -> None:
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+
+
+class CropDataset(torch.utils.data.Dataset):
+    """Magnitudes of mixture, vocals and accompaniment of random crops, `[3, F, T]` float32."""
+
+    def __init__(self, store: MemoryStore, stft: Stft, frames: int):
+        self._store, self._stft, self._samples = store, stft, stft.samples(frames)
+
+    def __len__(self) -> int:
+        """More than any benchmark reads."""
+        return 10**9
+
+    def __getitem__(self, index: int) -> Any:
+        """Sample `index`."""
+        rng = np.random.default_rng(index)
+        song = int(rng.integers(len(self._store.names)))
+        start = int(rng.integers(int(self._store.table.samples[song]) - self._samples))
+        crops = [self._store.read(s, song, start, self._samples) for s in ("vocals", "accompaniment")]
+        stems = torch.from_numpy(np.stack(crops)).float().mean(1) * float(self._store.scales[song])
+        window = torch.from_numpy(self._stft.window())
+        spectra = torch.stft(
+            stems, self._stft.n_fft, self._stft.hop, window=window, center=False, return_complex=True
+        )
+        return torch.stack([spectra[0] + spectra[1], spectra[0], spectra[1]]).abs()
+
+
+def loader(store: MemoryStore, stft: Stft, frames: int, batch_size: int) -> Iterator[Any]:
+    """Batches of `CropDataset` from a DataLoader with `LOADER_WORKERS` workers."""
+    return iter(
+        torch.utils.data.DataLoader(
+            CropDataset(store, stft, frames),
+            batch_size=batch_size,
+            num_workers=LOADER_WORKERS,
+            multiprocessing_context="spawn",  # a fork of a process that runs JAX may hang
+        )
+    )
