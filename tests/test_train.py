@@ -135,6 +135,58 @@ def test_stopping_and_resuming_changes_nothing(finished, cache, tmp_path):
     assert history(run) == history(finished)
 
 
+PLACES = [("host", "host"), ("host", "device"), ("resident", "host")]
+
+
+@pytest.mark.parametrize(("placement", "stft_on"), PLACES)
+def test_wherever_the_songs_are_the_run_is_the_same(finished, cache, tmp_path, placement, stft_on):
+    changes = {"data__placement": placement, "data__stft_on": stft_on}
+    train_and_evaluate(config(cache, **changes, max_minutes=1e-9), tmp_path)
+    train_and_evaluate(config(cache, **changes), tmp_path)
+    for a, b in zip(history(tmp_path), history(finished), strict=True):
+        assert a["step"] == b["step"]
+        for name in ("loss", "soft_dice", "sdr"):
+            if name in b:
+                assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
+
+
+def test_several_steps_a_dispatch_are_as_many_single_ones(finished, cache, tmp_path):
+    """Three at a time where two are due: no log line is missed; stopped in between, it goes on the same."""
+    several = config(cache, steps_per_dispatch=3, max_minutes=1e-9)
+    assert train_and_evaluate(several, tmp_path).step == 2
+    assert train_and_evaluate(config(cache, steps_per_dispatch=3), tmp_path).step == 8
+    for a, b in zip(history(tmp_path), history(finished), strict=True):
+        assert (a["kind"], a["step"], a.get("steps")) == (b["kind"], b["step"], b.get("steps"))
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("placement", "stft_on"), PLACES)
+def test_nothing_is_fetched_but_what_is_due(cache, tmp_path, monkeypatch, placement, stft_on):
+    """Between log lines no value comes back from the devices: not as an array, not as a number."""
+    from jax._src.array import ArrayImpl
+
+    steps, fetches = [0], []
+    waiting, value = train.Clock.waiting, ArrayImpl._value
+
+    def counting(clock, work):
+        for item in waiting(clock, work):
+            steps.append(steps[-1] + item.steps)
+            yield item
+
+    def noted(fetch):
+        return lambda x: (fetches.append(steps[-1]), fetch(x))[1]
+
+    monkeypatch.setattr(train.Clock, "waiting", counting)
+    monkeypatch.setattr(ArrayImpl, "_value", property(noted(value.fget)))  # float(), int(), bool(), print()
+    monkeypatch.setattr(train, "to_host", noted(train.to_host))
+    monkeypatch.setattr(jax, "device_get", noted(jax.device_get))
+    settings = config(cache, data__placement=placement, data__stft_on=stft_on)
+    settings.patches_per_epoch, settings.epochs, settings.log_every_steps = 80, 1, 4
+    assert train_and_evaluate(settings, tmp_path).step == 10
+    assert fetches.count(4) == fetches.count(8) == 1  # the totals
+    assert set(fetches) == {0, 4, 8, 10}
+
+
 def test_shard_map_does_what_pmap_does(finished, cache, tmp_path):
     train_and_evaluate(config(cache, parallel="shard_map"), tmp_path)
     for a, b in zip(history(tmp_path), history(finished), strict=True):

@@ -7,7 +7,7 @@ is no leading device axis on it and nothing to unreplicate. Batches are split al
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -17,6 +17,16 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from vocalsep_jax.train_step import AXIS
 
 MODES = ("pmap", "shard_map")
+
+
+class CompiledStep(Protocol):
+    """A step over all devices, compiled when it is first called, or ahead of that."""
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Run it."""
+
+    def lower(self, *arguments: Any) -> Any:
+        """What JAX compiles for such arguments; they are not used up."""
 
 
 class DataParallel:
@@ -76,7 +86,7 @@ class DataParallel:
             lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
         )
 
-    def wrap(self, step: Callable[..., Any], *, donate: bool, shared: int = 0) -> Callable[..., Any]:
+    def wrap(self, step: Callable[..., Any], *, donate: bool, shared: int = 0) -> CompiledStep:
         """Compile `step(replicated, batch, *shared) -> replicated` over the devices.
 
         Args:
@@ -107,13 +117,25 @@ class DataParallel:
         if jax.process_count() == 1:
             return mapped
 
-        def with_global_result(*arguments: Any) -> Any:
-            # With several processes pmap returns arrays of this process's devices only; Orbax, and
-            # the next step, want the global array that they are a part of.
-            result = mapped(*arguments)
-            return multihost_utils.host_local_array_to_global_array(result, self._mesh, PartitionSpec())
+        return _WithGlobalResult(mapped, self._mesh)
 
-        return with_global_result
+
+class _WithGlobalResult:
+    """A step of pmap's with several processes.
+
+    It returns arrays of this process's devices only; Orbax, and the next step, want the global arrays that
+    they are a part of.
+    """
+
+    def __init__(self, mapped: CompiledStep, mesh: jax.sharding.Mesh):
+        self._mapped, self._mesh = mapped, mesh
+
+    def __call__(self, *arguments: Any) -> Any:
+        result = self._mapped(*arguments)
+        return multihost_utils.host_local_array_to_global_array(result, self._mesh, PartitionSpec())
+
+    def lower(self, *arguments: Any) -> Any:
+        return self._mapped.lower(*arguments)
 
 
 def _data_mesh(devices: list[jax.Device]) -> jax.sharding.Mesh:

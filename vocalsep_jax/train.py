@@ -7,7 +7,9 @@ A run starts from, in this order: its own latest checkpoint (resuming), the run 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import numpy as np
 from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral, transfer
 from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint
 from vocalsep_jax.data.feed import Recipe, loudest_patch, open_songs
+from vocalsep_jax.data.prepared import SPLITS
 from vocalsep_jax.data.sampling import STREAM_LENGTH, Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
 from vocalsep_jax.data.synth import builtin_library
@@ -148,8 +151,6 @@ class _Training:
             self._feed, self._songs, valid = open_songs(library, config, recipe, self._parallel)
         except ValueError as error:
             raise ConfigError(str(error)) from error
-        self._probe = loudest_patch(valid, recipe)
-
         self.schedule = Schedule(
             steps_per_epoch,
             config.epochs,
@@ -186,10 +187,12 @@ class _Training:
             if self._writes:
                 runs.write_config(run, fields, self._songs)
         self._step = int(to_host(self._state.step))
+        self._compiling = self._compile_ahead()
         self._monitor = monitoring.Monitor(
             run, writes=self._writes, resume_step=self._step, title=f"{config.name}: {run.name}"
         )
         self._saved_at = time.monotonic()
+        self._probe = loudest_patch(valid, recipe)
         if self._writes:
             self._valid_song = library.splits["valid"][0].load(config.audio.sample_rate)
             rate = config.audio.sample_rate
@@ -286,6 +289,23 @@ class _Training:
         self._state = self._state.replace(opt_state=carry_over(self._state.opt_state, fresh))
         log.info("encoder: trained from step %d on", self._step)
 
+    def _compile_ahead(self) -> threading.Thread:
+        """Compile the steps in the background, while records are opened and validation is prepared.
+
+        Nothing is kept here: JAX finds the compiled programs when they are first called.
+        """
+        variables = (self._state.params, self._state.batch_stats)
+        train, valid = (self._feed.example(split) for split in SPLITS)
+
+        def compile_both() -> None:
+            with contextlib.suppress(Exception):  # the call that needs the program raises it again
+                self._train_step.lower(self._state, train.batch, *train.shared).compile()
+                self._eval_step.lower(variables, valid.batch, *valid.shared).compile()
+
+        thread = threading.Thread(target=compile_both, name="compile")
+        thread.start()
+        return thread
+
     # --- the loop --------------------------------------------------------------------------------
 
     def loop(self, interruption: Interruption, start_time: float) -> Outcome:
@@ -306,6 +326,7 @@ class _Training:
             if self._step in changes:
                 self._change_over(changes[self._step])
                 first = True
+            self._compiling.join()
             with jax.transfer_guard("disallow"):  # what a step needs is there already
                 self._state, loss = self._train_step(self._state, work.batch, *work.shared)
             self._step += work.steps

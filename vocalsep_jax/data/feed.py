@@ -23,7 +23,7 @@ from vocalsep_jax.data.prepared import MemoryStore, SongStore
 from vocalsep_jax.data.resident import ResidentSongs, fits
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.data.songs import Library
-from vocalsep_jax.parallel import DataParallel, any_process
+from vocalsep_jax.parallel import CompiledStep, DataParallel, any_process
 from vocalsep_jax.spectral import Stft
 from vocalsep_jax.train_step import Batch
 
@@ -85,17 +85,20 @@ EvalStep = Callable[[Any, Batch], Any]
 class Feed(Protocol):
     """Training and validation patches, in the form and the place that suits the machine."""
 
-    def wrap_training(self, step: TrainStep) -> Callable[..., tuple[Any, Any]]:
+    def wrap_training(self, step: TrainStep) -> CompiledStep:
         """Compile a per-device training step: `(state, batch, *shared)` of a `Work` to state and loss."""
 
     def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
         """Work for steps `first` to `last - 1`; none goes beyond step `until(step)` it begins at."""
 
-    def wrap_evaluation(self, step: EvalStep) -> Callable[..., Any]:
+    def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
         """Compile a per-device evaluation step: `(variables, batch, *shared)` to its sums."""
 
     def validation(self) -> Iterator[Work]:
         """The fixed validation patches, the same every time."""
+
+    def example(self, split: str) -> Work:
+        """Work of the sizes that `training` or `validation` yields, to compile with."""
 
 
 class HostFeed:
@@ -121,7 +124,7 @@ class HostFeed:
             for split in prepared.SPLITS
         )
 
-    def wrap_training(self, step: TrainStep) -> Callable[..., tuple[Any, Any]]:
+    def wrap_training(self, step: TrainStep) -> CompiledStep:
         """See `Feed`."""
         return self._parallel.wrap(lambda state, batch: step(state, self._patches(batch)), donate=True)
 
@@ -136,7 +139,7 @@ class HostFeed:
                 yield ahead.popleft()
         yield from ahead
 
-    def wrap_evaluation(self, step: EvalStep) -> Callable[..., Any]:
+    def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
         """See `Feed`."""
         return self._parallel.wrap(
             lambda variables, batch: step(variables, self._patches(batch)), donate=False
@@ -146,6 +149,11 @@ class HostFeed:
         """See `Feed`."""
         for batch in self._valid.validation(self._recipe.valid_patches):
             yield Work(1, self._parallel.shard(batch))
+
+    def example(self, split: str) -> Work:
+        """See `Feed`."""
+        pipeline = self._train if split == "train" else self._valid
+        return Work(1, self._parallel.shard(pipeline.empty_batch()))
 
     def _patches(self, batch: Batch | Crops) -> Batch:
         return patches(batch, self._recipe.stft) if isinstance(batch, Crops) else batch
@@ -186,7 +194,7 @@ class ResidentFeed:
         self._places = parallel.shard(places)
         self._counts: dict[int, Any] = {}
 
-    def wrap_training(self, step: TrainStep) -> Callable[..., tuple[Any, Any]]:
+    def wrap_training(self, step: TrainStep) -> CompiledStep:
         """See `Feed`."""
         recipe = self._recipe
 
@@ -222,7 +230,7 @@ class ResidentFeed:
             self._counts[steps] = self._parallel.replicate(np.int32(steps))
         return self._counts[steps]
 
-    def wrap_evaluation(self, step: EvalStep) -> Callable[..., Any]:
+    def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
         """See `Feed`."""
         recipe = self._recipe
 
@@ -241,6 +249,11 @@ class ResidentFeed:
         for step in range(steps):
             samples = self._parallel.shard(plan(step, self._first, self._share))
             yield Work(1, samples, (self._songs["valid"],))
+
+    def example(self, split: str) -> Work:
+        """See `Feed`."""
+        work = self.training(0, 1, lambda step: step + 1) if split == "train" else self.validation()
+        return next(work)
 
 
 class OpenedSongs(NamedTuple):

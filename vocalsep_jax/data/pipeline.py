@@ -61,6 +61,7 @@ class PatchPipeline:
         self._store = store
         self._stft = stft
         self._stft_on = stft_on
+        self._frames = patch_frames
         self._batch = batch_size
         self._share = batch_size // process_count
         self._first = process_index * self._share
@@ -91,6 +92,16 @@ class PatchPipeline:
             patches, self._store.table, self.patch_samples, self._batch
         )
         return self._batches(lambda step: plan(step, self._first, self._share), 0, steps)
+
+    def empty_batch(self) -> Batch | Crops:
+        """A batch of silence, as large as the others."""
+        weight = np.ones(self._share, np.float32)
+        if self._stft_on == "device":
+            crops = np.zeros((self._share, 2, self.patch_samples), np.int16)
+            gains = np.zeros((self._share, 2), np.float32)
+            return Crops(crops, crops, gains, gains, weight)
+        magnitude = np.zeros((self._share, self._stft.bins, self._frames), np.float32)
+        return Batch(magnitude, magnitude, magnitude, weight)
 
     def _batches(
         self, plan: Callable[[int], tuple[Plan, np.ndarray]], first: int, last: int
