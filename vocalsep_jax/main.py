@@ -17,9 +17,8 @@ from vocalsep_jax.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
-_MISSING = [name for name in ("matplotlib", "ml_collections") if importlib.util.find_spec(name) is None]
-if _MISSING:
-    sys.exit(f"error: training needs the train extra (no {_MISSING[0]}): pip install 'vocalsep_jax[train]'")
+if importlib.util.find_spec("ml_collections") is None:
+    sys.exit("error: configs need the train extra (no ml_collections): pip install 'vocalsep_jax[train]'")
 
 import absl.logging
 from absl import app, flags

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,6 @@ import jax
 import numpy as np
 
 from vocalsep_jax import files, plots, runs
-
-try:
-    from vocalsep_jax import quiet_tensorflow  # noqa: F401, before clu imports TensorFlow its own way
-
-    from clu import metric_writers, parameter_overview  # isort: skip
-except ImportError:
-    metric_writers = parameter_overview = None
 
 log = logging.getLogger(__name__)
 
@@ -36,18 +30,16 @@ class Monitor:
         self._run = run
         self._title = title
         self._writes = writes
+        self._draws = writes and importlib.util.find_spec("matplotlib") is not None
         self.history = [h for h in read_history(run) if h["step"] <= resume_step]
         if not writes:
             return
         lines = "".join(json.dumps(h) + "\n" for h in self.history)
         files.write_text(_history_path(run), lines)
         self._file = _history_path(run).open("a", encoding="utf-8")
-        self._board: Any = None
-        if metric_writers is None:
-            log.info("no TensorBoard records: they need the train extra (clu, TensorFlow)")
-        else:
-            board = metric_writers.SummaryWriter(str(run / "tensorboard"))
-            self._board = metric_writers.AsyncMultiWriter([board])
+        if not self._draws:
+            log.info("no figures: they need the train extra (no matplotlib)")
+        self._board = _open_board(run / "tensorboard")
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
         """Append a line of `kind` ("train" or "valid") to the history and to TensorBoard."""
@@ -61,13 +53,13 @@ class Monitor:
             scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
             self._board.write_scalars(step, scalars)
 
-    def figures(self, step: int, prediction: plots.Figure) -> None:
+    def figures(self, step: int, draw_prediction: Callable[[], plots.Figure]) -> None:
         """Write `figures/curves.png` and `figures/prediction.png`, and the latter to TensorBoard."""
-        if not self._writes:
+        if not self._draws:
             return
         folder = self._run / "figures"
         plots.save(plots.draw(plots.curves(self.history, self._title)), folder / "curves.png")
-        pixels = plots.draw(prediction)
+        pixels = plots.draw(draw_prediction())
         plots.save(pixels, folder / "prediction.png")
         if self._board:
             self._board.write_images(step, {"prediction": pixels[None]})
@@ -84,6 +76,18 @@ class Monitor:
             self._file.close()
             if self._board:
                 self._board.close()
+
+
+def _open_board(folder: Path) -> Any:
+    """A writer of TensorBoard's records, or None where it cannot be had."""
+    try:  # here, because TensorFlow takes seconds to import
+        from vocalsep_jax import quiet_tensorflow  # noqa: F401, before clu imports TensorFlow its own way
+
+        from clu import metric_writers  # isort: skip
+    except ImportError as error:
+        log.info("no TensorBoard records: they need the train extra (no %s)", error.name)
+        return None
+    return metric_writers.AsyncMultiWriter([metric_writers.SummaryWriter(str(folder))])
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
@@ -104,7 +108,9 @@ def read_history(run: Path) -> list[dict[str, Any]]:
 
 def parameter_table(params: Any) -> str:
     """Names, shapes and sizes of all parameters, as text; without clu their number only."""
-    if parameter_overview is None:
+    try:
+        from clu import parameter_overview
+    except ImportError:
         return f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters"
     return parameter_overview.get_parameter_overview(params, include_stats="global")
 

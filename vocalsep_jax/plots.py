@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
 
 from vocalsep_jax import files
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 _DYNAMIC_RANGE_DB = 80.0
 _TRAIN, _VALID = "#1f6fb4", "#d1541d"
+
+
+def _figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches."""
+    from matplotlib.figure import Figure  # here: it takes a third of a second to import
+
+    return Figure(figsize=(width, height), dpi=110)
 
 
 def epoch_means(history: Sequence[Mapping[str, Any]], quality: str) -> tuple[list, list]:
@@ -36,7 +43,7 @@ def epoch_means(history: Sequence[Mapping[str, Any]], quality: str) -> tuple[lis
 
 def curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
     """Loss, DICE, soft DICE and SDR against epochs, training and validation."""
-    figure = Figure(figsize=(11, 7.5), dpi=110)
+    figure = _figure(11, 7.5)
     axes = figure.subplots(2, 2)
     figure.subplots_adjust(left=0.06, right=0.98, bottom=0.07, top=0.9, wspace=0.15, hspace=0.3)
     valid = [line for line in history if line["kind"] == "valid"]
@@ -80,7 +87,7 @@ def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], t
         least to the greatest.
       title: of the figure.
     """
-    figure = Figure(figsize=(15, 5.5), dpi=110)
+    figure = _figure(15, 5.5)
     axes = figure.subplots(1, 3)
     figure.subplots_adjust(left=0.05, right=0.985, bottom=0.19, top=0.86, wspace=0.18)
     panels = (("loss", "Validation loss"), ("dice", "Validation DICE"), ("sdr", "Validation uSDR, dB"))
@@ -130,7 +137,7 @@ def prediction(
     frames = mixture.shape[1]
     extent = (0.0, frames * hop / sample_rate, 0.0, sample_rate / 2000)
     top = _decibels(mixture).max()
-    figure = Figure(figsize=(13, 7.5), dpi=110)
+    figure = _figure(13, 7.5)
     axes = figure.subplots(2, 3)
     figure.subplots_adjust(left=0.05, right=0.91, bottom=0.07, top=0.9, wspace=0.3, hspace=0.3)
 
@@ -164,6 +171,8 @@ def prediction(
 
 def draw(figure: Figure) -> np.ndarray:
     """The figure as pixels, uint8 `[H, W, 3]`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3]
@@ -171,6 +180,8 @@ def draw(figure: Figure) -> np.ndarray:
 
 def save(pixels: np.ndarray, path: Path) -> None:
     """Write pixels `[H, W, 3]` as a PNG, whole or not at all."""
+    from matplotlib.image import imsave
+
     with files.replacing(path) as partial:
         imsave(partial, pixels, format="png")
 

@@ -460,7 +460,7 @@ class _Training:
         self._checkpoints.save("latest", self._state, self._step, self._facts())
         self._saved_at = time.monotonic()
         if self._writes:
-            self._monitor.figures(self._step, self._prediction_figure())
+            self._monitor.figures(self._step, self._prediction_figure)
 
     def _facts(self) -> dict[str, Any]:
         return {"best_loss": self._best}
