@@ -219,7 +219,7 @@ class ResidentFeed:
         """See `Feed`."""
         step = first
         while step < last:
-            steps = min(self._steps, until(step) - step)
+            steps = min(self._steps, until(step) - step, last - step)
             count = () if self._steps == 1 else (self._count(steps),)
             yield Work(steps, self._places, (self._songs["train"], *count))
             step += steps
