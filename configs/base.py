@@ -73,6 +73,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.freeze_encoder = "none"  # none, weights, weights_and_statistics (BatchNorm's are not updated)
     config.unfreeze_epoch = 0  # epochs after which a frozen encoder is trained too; 0: never
     config.encoder_lr_scale = 1.0  # of the learning rate, for the encoder's parameters
+    config.rematerialise = (
+        False  # less memory for large batches: compute activations anew in the backward pass
+    )
     config.parallel = "pmap"  # pmap, shard_map
     config.log_every_steps = 10
     config.steps_per_dispatch = 0  # of resident songs; 0: one on CPUs, up to ten elsewhere

@@ -7,7 +7,15 @@ import pytest
 from vocalsep_jax import losses
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.parallel import DataParallel, to_host
-from vocalsep_jax.train_step import AXIS, Batch, create_state, make_eval_step, make_train_step
+from vocalsep_jax.train_step import (
+    AXIS,
+    Batch,
+    create_state,
+    kept_bytes,
+    make_eval_step,
+    make_objective,
+    make_train_step,
+)
 
 MODEL = UNet(width=4, depth=5, axis_name=AXIS)
 
@@ -60,6 +68,28 @@ def test_a_step_is_adamw_on_the_mean_loss(rng, one_device):
     assert np.median(np.abs(np.asarray(after.params["up1"]["kernel"]) - expected)) < 1e-5
     assert int(after.step) == 1
     assert float(after.totals.sums["grad_norm"]) == pytest.approx(float(optax.global_norm(grads)), rel=1e-4)
+
+
+def test_rematerialisation_keeps_less_and_changes_nothing(rng, one_device):
+    optimizer = optax.sgd(1e-2)
+    batch = random_batch(rng)
+    state = create_state(MODEL, optimizer, 0, (32, 32))
+    results, kept = [], []
+    for rematerialise in (False, True):
+        step = make_train_step(MODEL, optimizer, losses.mse, rematerialise=rematerialise)
+        wrapped = one_device.wrap(step, donate=False)
+        after, _ = wrapped(one_device.replicate(state), one_device.shard(batch))
+        results.append(to_host(after))
+        objective = make_objective(UNet(width=4, depth=5), losses.mse, rematerialise=rematerialise)
+        kept.append([kept_bytes(objective, state, Batch(*(x[:n] for x in batch))) for n in (1, 4)])
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    # What a patch adds. Convolutions' outputs are all that has to be kept, float32, a half of it in `down1`
+    # and `up4` each; and the patch itself, as the three arrays of the batch.
+    (few, many), (few_anew, many_anew) = kept
+    outputs = 4 * (2 * (4 * 16**2 + 8 * 8**2 + 16 * 4**2 + 32 * 2**2) + 32 + 32**2)
+    assert outputs <= (many_anew - few_anew) / 3 <= outputs + 4 * 4 * 32**2
+    assert many_anew - few_anew < 0.4 * (many - few)
 
 
 def test_the_first_step_that_is_not_finite_is_remembered(rng, one_device):

@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "data.placement",
     "data.stft_on",
     "steps_per_dispatch",
+    "rematerialise",
     "checkpoint.every_steps",
     "checkpoint.every_minutes",
 )

@@ -279,6 +279,7 @@ class _Training:
             self._optimizer,
             LOSSES[config.loss],
             freeze_encoder=phase.freeze_encoder,
+            rematerialise=config.rematerialise,
         )
         self._train_step = self._feed.wrap_training(step)
 
@@ -303,7 +304,8 @@ class _Training:
                 self._eval_step.lower(variables, valid.batch, *valid.shared).compile()
 
         thread = threading.Thread(target=compile_both, name="compile")
-        thread.start()
+        if self._step < self.schedule.last_step:
+            thread.start()
         return thread
 
     # --- the loop --------------------------------------------------------------------------------

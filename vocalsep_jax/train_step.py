@@ -16,6 +16,7 @@ import optax
 from jax import lax
 
 from vocalsep_jax import metrics
+from vocalsep_jax.models.layers import CONVOLUTION
 from vocalsep_jax.models.unet import UNet, is_encoder
 
 Array = jax.Array
@@ -120,36 +121,61 @@ def patch_qualities(loss: Callable[[Array, Array], Array], mask: Array, batch: B
     }
 
 
+def make_objective(
+    model: UNet,
+    loss: Callable[[Array, Array], Array],
+    *,
+    rematerialise: bool = False,
+) -> Callable[[Any, TrainState, Batch], tuple[Array, tuple[Any, dict[str, Array]]]]:
+    """What a training step takes the gradient of.
+
+    The returned function maps `(trained, state, batch)`, where `trained` are the parameters to be
+    trained, to the loss and `(batch statistics, means of QUALITIES)`.
+
+    With `rematerialise` the backward pass keeps of each layer the convolution's output only, and computes
+    normalisation, activation and concatenation anew (Chen et al. 2016, "Training deep nets with sublinear
+    memory cost").
+    """
+
+    def objective(
+        trained: Any, state: TrainState, batch: Batch
+    ) -> tuple[Array, tuple[Any, dict[str, Array]]]:
+        mask, updated = model.apply(
+            {"params": state.params | trained, "batch_stats": state.batch_stats},
+            batch.mixture,
+            train=True,
+            mutable=["batch_stats"],
+        )
+        qualities = patch_qualities(loss, mask, batch)
+        means = {name: jnp.mean(values) for name, values in qualities.items()}
+        return means["loss"], (updated["batch_stats"], means)
+
+    if rematerialise:
+        keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
+        return jax.checkpoint(objective, policy=keep)
+    return objective
+
+
 def make_train_step(
     model: UNet,
     optimizer: optax.GradientTransformation,
     loss: Callable[[Array, Array], Array],
     *,
     freeze_encoder: bool = False,
+    rematerialise: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
 
     `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch. The
     returned function maps `(state, batch)` to the next state and the batch's loss; metrics accumulate
     in `state.totals`. With `freeze_encoder` the encoder's parameters stay as they are; no gradient of
-    them is formed, and `optimizer` never sees them.
+    them is formed, and `optimizer` never sees them. `rematerialise` as `make_objective` has it.
     """
+    gradient = jax.value_and_grad(make_objective(model, loss, rematerialise=rematerialise), has_aux=True)
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         before = trained_params(state.params, freeze_encoder)
-
-        def objective(trained: Any) -> tuple[Array, tuple[Any, dict[str, Array]]]:
-            mask, updated = model.apply(
-                {"params": state.params | trained, "batch_stats": state.batch_stats},
-                batch.mixture,
-                train=True,
-                mutable=["batch_stats"],
-            )
-            qualities = patch_qualities(loss, mask, batch)
-            means = {name: jnp.mean(values) for name, values in qualities.items()}
-            return means["loss"], (updated["batch_stats"], means)
-
-        (_, (batch_stats, means)), grads = jax.value_and_grad(objective, has_aux=True)(before)
+        (_, (batch_stats, means)), grads = gradient(before, state, batch)
         grads, means = lax.pmean((grads, means), AXIS)
         updates, opt_state = optimizer.update(grads, state.opt_state, before)
         params = state.params | optax.apply_updates(before, updates)
@@ -167,6 +193,22 @@ def make_train_step(
         return TrainState(state.step + 1, params, batch_stats, opt_state, totals), means["loss"]
 
     return train_step
+
+
+def kept_bytes(objective: Callable[[Any, TrainState, Batch], Any], state: TrainState, batch: Batch) -> int:
+    """Bytes that the backward pass of an objective keeps from the forward pass, without the parameters.
+
+    Nothing is computed: arrays may be `jax.ShapeDtypeStruct`. It is what differentiation asks for; a
+    compiler may get by with less.
+    """
+
+    def backward(trained: Any, state: TrainState, batch: Batch) -> Any:
+        return jax.vjp(lambda x: objective(x, state, batch), trained, has_aux=True)[1]
+
+    def size(tree: Any) -> int:
+        return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+    return size(jax.eval_shape(backward, state.params, state, batch)) - size(state.params)
 
 
 def make_eval_step(

@@ -22,9 +22,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 
 Array = jax.Array
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+CONVOLUTION = "convolution"
+"""Name of the convolutions' outputs, for `jax.checkpoint_policies`."""
 
 _FEW = 64
 """Output positions below which a layer's weights outweigh its activations."""
@@ -140,7 +144,7 @@ class Conv4x4(nn.Module):
         kernel = self.param("kernel", nn.initializers.normal(0.02), shape, jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
         y = self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
-        return y + bias.astype(self.dtype).reshape(1, 1, 1, -1)
+        return checkpoint_name(y + bias.astype(self.dtype).reshape(1, 1, 1, -1), CONVOLUTION)
 
 
 def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) -> nn.BatchNorm:
