@@ -50,10 +50,10 @@ def test_all_forms_agree_with_a_sum_over_the_definition(rng, direction, shape):
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-@pytest.mark.parametrize("side", [6, 8, 24])
-def test_gradients_of_the_forms_agree(rng, direction, side):
-    x = rng.standard_normal((2, side, side, 3)).astype(np.float32)
-    kernel = rng.standard_normal((4, 4, 3, 5)).astype(np.float32)
+@pytest.mark.parametrize(("side", "channels"), [(6, 3), (8, 3), (24, 3), (8, 1)])
+def test_gradients_of_the_forms_agree(rng, direction, side, channels):
+    x = rng.standard_normal((2, side, side, channels)).astype(np.float32)
+    kernel = rng.standard_normal((4, 4, channels, 5)).astype(np.float32)
 
     def gradients(form):
         return jax.grad(lambda x, k: jnp.sum(jnp.sin(form(x, k))), argnums=(0, 1))(x, kernel)

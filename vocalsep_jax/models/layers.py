@@ -46,8 +46,15 @@ def down_conv_matmul(x: Array, kernel: Array) -> Array:
     Returns:
       `[B, H/2, W/2, O]`.
     """
-    c, o = kernel.shape[2:]
-    rows, columns = x.shape[1] // 2, x.shape[2] // 2
+    b, h, w, c = x.shape
+    o = kernel.shape[-1]
+    rows, columns = h // 2, w // 2
+    if c == 1:
+        # Kernel positions first: the kernel's gradient is then a product that needs nothing transposed.
+        image = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
+        taps = jnp.stack([image[:, i : i + h : 2, j : j + w : 2] for i in range(4) for j in range(4)])
+        y = jnp.einsum("kp,ko->po", taps.reshape(16, -1), kernel.reshape(16, o))
+        return y.reshape(b, rows, columns, o)
     # An output sums over 2x2 cells, two along each axis: cell (i, j) meets kernel cell (i, j).
     cells = _cells(x).transpose(0, 1, 3, 2, 4, 5)
     cells = cells.reshape(*cells.shape[:3], 4 * c)
