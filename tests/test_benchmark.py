@@ -51,7 +51,7 @@ def test_rates_and_ratios_come_from_medians():
 
 
 def test_everything_is_measured_and_written(tmp_path, capsys):
-    arguments = ["all", "--width", "1", "--depth", "5", "--batch-size", "2", "--steps", "1"]
+    arguments = ["all", "--width", "1", "--depth", "4", "--batch-size", "2", "--steps", "1"]
     assert tool.main([*arguments, "--seconds", "1", "--json", str(tmp_path / "b.json")]) == 0
     content = json.loads((tmp_path / "b.json").read_text())
     assert [row["what"] for row in content["results"]][:3] == ["train-step", "forward", "separate"]
@@ -62,8 +62,11 @@ def test_everything_is_measured_and_written(tmp_path, capsys):
     who = [row["who"] for row in content["results"] if row["what"] == "input"]
     assert who[0] == "vocalsep_jax, on the device"
     out = capsys.readouterr().out
-    assert out.count("vocalsep_jax |") == 3
+    assert out.count("vocalsep_jax |") == 3 + 16
     assert all(f"| input | {name} |" in out for name in who)
+    layers = [row["what"] for row in content["results"]][-16:]
+    assert layers[:2] == ["down1 forward", "down1 forward and backward"]
+    assert layers[-2:] == ["up4 forward", "up4 forward and backward"]
 
 
 def test_beside_pytorch():
@@ -72,6 +75,21 @@ def test_beside_pytorch():
     options = argparse.Namespace(batch_size=2, seconds=1, overlap=0.0)
     for make in (tool.torch_train_step, tool.torch_forward, tool.torch_separate):
         assert tool.measure([make(peer, options)], rounds=1)
+
+
+def test_layers_in_pytorch_and_in_other_forms():
+    pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
+    options = argparse.Namespace(
+        width=2, depth=4, batch_size=1, dtype="float32", against="torch", forms=["tiled", "lax"]
+    )
+    compared = list(tool.compare_layers(options))
+    assert len(compared) == 2 * 8
+    for _, cases, _ in compared:
+        assert [case.name.split(" ")[0] for case in cases] == ["vocalsep_jax"] + ["vocalsep_jax,"] * 2 + [
+            "PyTorch"
+        ]
+        cases[0].run()
+        cases[-1].run()
 
 
 def test_pytorchs_input_is_ours():

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -44,6 +44,7 @@ from vocalsep_jax.data.crops import patches
 from vocalsep_jax.data.prepared import MemoryStore, PreparedSong
 from vocalsep_jax.data.resident import ResidentSongs
 from vocalsep_jax.data.sampling import Augmentation
+from vocalsep_jax.models import layers
 from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.parallel import DataParallel
 from vocalsep_jax.train_step import (
@@ -88,19 +89,48 @@ class Case:
     kept_bytes: int | None = None
 
 
+class Layer(NamedTuple):
+    """A convolution of the network.
+
+    Attributes:
+      name: `down1`, `up1`, ...
+      side: of its square input.
+      inputs, outputs: channels.
+    """
+
+    name: str
+    side: int
+    inputs: int
+    outputs: int
+
+    @property
+    def down(self) -> bool:
+        """Whether it halves the sides; else it doubles them."""
+        return self.name.startswith("down")
+
+    @property
+    def operations(self) -> float:
+        """Floating point operations for one patch, forward, as the definition has them."""
+        positions = (self.side // 2 if self.down else self.side) ** 2
+        return 2.0 * 16 * positions * self.inputs * self.outputs
+
+
+def network_layers(width: int, depth: int) -> list[Layer]:
+    """The convolutions of the network for a 256 x 256 patch."""
+    down, up = layer_channels(width, depth)
+    result, side, inputs = [], _SIDE, 1
+    for n, outputs in enumerate(down, start=1):
+        result.append(Layer(f"down{n}", side, inputs, outputs))
+        side, inputs = side // 2, outputs
+    for n, (outputs, skip) in enumerate(zip(up, [*down[-2::-1], 0], strict=True), start=1):
+        result.append(Layer(f"up{n}", side, inputs, outputs))
+        side, inputs = 2 * side, outputs + skip
+    return result
+
+
 def patch_flops(width: int, depth: int) -> float:
     """Floating point operations of the convolutions for one 256 x 256 patch, forward."""
-    down, up = layer_channels(width, depth)
-    total, side, inputs = 0, _SIDE, 1
-    for outputs in down:
-        side //= 2
-        total += side * side * inputs * outputs
-        inputs = outputs
-    for outputs, skip in zip(up, [*down[-2::-1], 0], strict=True):
-        total += side * side * inputs * outputs
-        side *= 2
-        inputs = outputs + skip
-    return 2.0 * 16 * total
+    return sum(layer.operations for layer in network_layers(width, depth))
 
 
 def random_batch(size: int) -> Batch:
@@ -364,11 +394,14 @@ def network_cases(
     if options.against == "torch":
         from tools.torch_peer import TorchPeer
 
-        device = "cuda" if jax.default_backend() == "gpu" else "cpu"
         for compiled in (False, True):
-            peer = TorchPeer(options.width, options.depth, options.dtype, device, compiled)
+            peer = TorchPeer(options.width, options.depth, options.dtype, _torch_device(), compiled)
             cases.append(peers(peer, options))
     return cases
+
+
+def _torch_device() -> str:
+    return "cuda" if jax.default_backend() == "gpu" else "cpu"
 
 
 def torch_train_step(peer: Any, options: argparse.Namespace) -> Case:
@@ -386,21 +419,91 @@ def torch_separate(peer: Any, options: argparse.Namespace) -> Case:
     return _separation(peer.name, peer.predict, options)
 
 
-# Each: how its cases are made, ours first, and how often it takes the network's operations for a patch; a
-# training step takes them a second and a third time, for the gradients by input and by kernel.
-WHAT: dict[str, tuple[Callable[[argparse.Namespace], list[Case]], int]] = {
-    "train-step": (partial(network_cases, jax_train_step, torch_train_step), 3),
-    "forward": (partial(network_cases, jax_forward, torch_forward), 1),
-    "separate": (partial(network_cases, jax_separate, torch_separate), 1),
-    "input": (input_cases, 0),
+Comparison = tuple[str, list[Case], float | None]
+"""What is compared, its cases, ours first, and the floating point operations for a patch."""
+
+
+def compare_network(
+    what: str,
+    passes: int,
+    ours: Callable[[argparse.Namespace], Case],
+    peers: Callable[[Any, argparse.Namespace], Case],
+    options: argparse.Namespace,
+) -> Iterator[Comparison]:
+    """The whole network; `passes` is how often it takes the convolutions' operations."""
+    operations = passes * patch_flops(options.width, options.depth)
+    yield what, network_cases(ours, peers, options), operations
+
+
+def compare_input(options: argparse.Namespace) -> Iterator[Comparison]:
+    """The making of batches."""
+    yield "input", input_cases(options), None
+
+
+def compare_layers(options: argparse.Namespace) -> Iterator[Comparison]:
+    """Each convolution with its bias, forward, and forward with its gradients; ours in other forms too."""
+    rng, dtype = np.random.default_rng(0), jnp.dtype(options.dtype)
+    for layer in network_layers(options.width, options.depth):
+        direction = "down" if layer.down else "up"
+        after = layer.side // 2 if layer.down else layer.side * 2
+        x = rng.standard_normal((options.batch_size, layer.side, layer.side, layer.inputs), np.float32)
+        kernel = 0.02 * rng.standard_normal((4, 4, layer.inputs, layer.outputs), np.float32)
+        gradient = rng.standard_normal((options.batch_size, after, after, layer.outputs), np.float32)
+        arrays = [jnp.asarray(a, dtype) for a in (x, kernel, gradient)]
+        forms = {"vocalsep_jax": f"{direction}_conv"}
+        forms |= {f"vocalsep_jax, {form}": f"{direction}_conv_{form}" for form in options.forms}
+        calls = {name: _layer_calls(getattr(layers, form), *arrays) for name, form in forms.items()}
+        if options.against == "torch":
+            from tools import torch_peer
+
+            name = f"PyTorch {torch_peer.torch.__version__}"
+            calls[name] = torch_peer.layer(direction, x, kernel, gradient, options.dtype, _torch_device())
+        for place, (what, passes) in enumerate((("forward", 1), ("forward and backward", 3))):
+            cases = [Case(name, both[place], options.batch_size) for name, both in calls.items()]
+            yield f"{layer.name} {what}", cases, passes * layer.operations
+
+
+def _layer_calls(
+    form: Callable[..., jax.Array], x: jax.Array, kernel: jax.Array, gradient: jax.Array
+) -> tuple[Callable[[], Any], Callable[[], Any]]:
+    """A convolution, forward; and with its gradients by kernel, bias and, if it is not the first, input."""
+    bias = jnp.zeros(kernel.shape[-1], kernel.dtype)
+
+    def convolve(kernel: jax.Array, bias: jax.Array, x: jax.Array) -> jax.Array:
+        return form(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+    @jax.jit
+    def with_gradients(kernel: jax.Array, bias: jax.Array, x: jax.Array, gradient: jax.Array) -> Any:
+        if x.shape[-1] == 1:
+            y, pull = jax.vjp(lambda k, b: convolve(k, b, x), kernel, bias)
+        else:
+            y, pull = jax.vjp(convolve, kernel, bias, x)
+        return y, pull(gradient)
+
+    forward = jax.jit(convolve)
+    return (
+        lambda: jax.block_until_ready(forward(kernel, bias, x)),
+        lambda: jax.block_until_ready(with_gradients(kernel, bias, x, gradient)),
+    )
+
+
+# A training step takes the convolutions three times: forward, and for the gradients by input and by kernel.
+WHAT: dict[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
+    "train-step": partial(compare_network, "train-step", 3, jax_train_step, torch_train_step),
+    "forward": partial(compare_network, "forward", 1, jax_forward, torch_forward),
+    "separate": partial(compare_network, "separate", 1, jax_separate, torch_separate),
+    "input": compare_input,
+    "layers": compare_layers,
 }
 
 
 def benchmark(what: str, options: argparse.Namespace, ceiling: dict[str, float]) -> list[dict[str, Any]]:
     """Measure one of `WHAT`."""
-    make, passes = WHAT[what]
-    operations = passes * patch_flops(options.width, options.depth) if passes else None
-    return rows(what, measure(make(options), options.steps), operations, ceiling)
+    return [
+        row
+        for title, cases, operations in WHAT[what](options)
+        for row in rows(title, measure(cases, options.steps), operations, ceiling)
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -420,6 +523,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--steps", type=int, default=5, help="rounds (%(default)s)")
     parser.add_argument("--seconds", type=int, default=30, help="of song to separate (%(default)s)")
     parser.add_argument("--overlap", type=float, default=0.25, help="of its patches (%(default)s)")
+    parser.add_argument(
+        "--forms",
+        nargs="*",
+        default=(),
+        choices=("matmul", "tiled", "lax"),
+        help="of ours, in `layers`, too",
+    )
     parser.add_argument("--against", choices=("torch",))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args(argv)

@@ -74,6 +74,45 @@ class TorchPeer:
             torch.cuda.synchronize()
 
 
+def layer(
+    direction: str, x: np.ndarray, kernel: np.ndarray, gradient: np.ndarray, dtype: str, device: str
+) -> tuple[Callable[[], None], Callable[[], None]]:
+    """A convolution, channels last: forward, and with its gradients; arrays as JAX has them."""
+    inputs, outputs = kernel.shape[2:]
+    kind = torch.nn.Conv2d if direction == "down" else torch.nn.ConvTranspose2d
+    axes = (3, 2, 0, 1) if direction == "down" else (2, 3, 0, 1)
+    with torch.no_grad():
+        conv = kind(inputs, outputs, 4, 2, 1)
+        conv.weight.copy_(torch.from_numpy(kernel.transpose(axes).copy()))
+    last = torch.channels_last
+    conv = conv.to(device, getattr(torch, dtype)).to(memory_format=last)
+    x_last, gradient_last = (
+        torch.from_numpy(a)
+        .to(device, getattr(torch, dtype))
+        .permute(0, 3, 1, 2)
+        .contiguous(memory_format=last)
+        for a in (x, gradient)
+    )
+    x_last.requires_grad_(inputs > 1)
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def forward() -> None:
+        with torch.inference_mode():
+            conv(x_last)
+        wait()
+
+    def with_gradients() -> None:
+        conv.zero_grad(set_to_none=True)
+        x_last.grad = None
+        conv(x_last).backward(gradient_last)
+        wait()
+
+    return forward, with_gradients
+
+
 class CropDataset(torch.utils.data.Dataset):
     """Magnitudes of mixture, vocals and accompaniment of random crops, `[3, F, T]` float32."""
 
