@@ -80,7 +80,7 @@ def test_beside_pytorch():
 def test_layers_in_pytorch_and_in_other_forms():
     pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
     options = argparse.Namespace(
-        width=2, depth=4, batch_size=1, dtype="float32", against="torch", forms=["tiled", "lax"]
+        width=2, depth=4, batch_size=1, dtype="float32", against="torch", forms=["matmul", "lax"]
     )
     compared = list(tool.compare_layers(options))
     assert len(compared) == 2 * 8

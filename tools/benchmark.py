@@ -140,11 +140,11 @@ def random_batch(size: int) -> Batch:
     return Batch(vocals + other, vocals, other, np.ones(size, np.float32))
 
 
-def jax_train_step(options: argparse.Namespace) -> Case:
+def jax_train_step(options: argparse.Namespace, form: str) -> Case:
     """Our training step on `options.devices` devices."""
     parallel = DataParallel("pmap", jax.devices()[: options.devices])
     parallel.check_batch_size(options.batch_size)
-    model = UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype), axis_name=AXIS)
+    model = _network(options, form).clone(axis_name=AXIS)
     optimizer = optax.adamw(1e-5, weight_decay=1e-6)
     state = parallel.replicate(create_state(model, optimizer, 0, (_SIDE, _SIDE)))
     batch = parallel.shard(random_batch(options.batch_size))
@@ -157,30 +157,41 @@ def jax_train_step(options: argparse.Namespace) -> Case:
         state, loss = step(state, batch)
         jax.block_until_ready((state, loss))
 
-    case = Case("vocalsep_jax", run, options.batch_size)
+    case = Case(_name(form), run, options.batch_size)
     case.peak_bytes = _temporary_bytes(step, state, batch)
-    objective = make_objective(model.clone(axis_name=None), losses.mse, rematerialise=options.rematerialise)
+    # `auto` would count what the forms of all platforms keep.
+    known = form if form != "auto" else ("cpu" if jax.default_backend() == "cpu" else "lax")
+    objective = make_objective(_network(options, known), losses.mse, rematerialise=options.rematerialise)
     one, two = (kept_bytes(objective, state, random_batch(n)) for n in (1, 2))
     case.kept_bytes = two - one
     return case
 
 
-def jax_forward(options: argparse.Namespace) -> Case:
+def jax_forward(options: argparse.Namespace, form: str) -> Case:
     """Our network's mask of a batch, in evaluation mode, on one device."""
-    apply, variables = _jax_network(options)
+    apply, variables = _jax_network(options, form)
     x = jnp.asarray(random_batch(options.batch_size).mixture)
 
     def run() -> None:
         jax.block_until_ready(apply(variables, x))
 
-    case = Case("vocalsep_jax", run, options.batch_size)
+    case = Case(_name(form), run, options.batch_size)
     case.peak_bytes = _temporary_bytes(apply, variables, x)
     return case
 
 
-def _jax_network(options: argparse.Namespace) -> tuple[Any, Any]:
+def _network(options: argparse.Namespace, form: str) -> UNet:
+    """Our network, its convolutions in one of `layers.FORMS`."""
+    return UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype), convolutions=form)
+
+
+def _name(form: str) -> str:
+    return "vocalsep_jax" if form == "auto" else f"vocalsep_jax, {form}"
+
+
+def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
     """Our network, compiled when it is first called, and random variables for it."""
-    model = UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype))
+    model = _network(options, form)
     key = jax.random.key(0, impl="rbg")  # the quickest to compile for
     variables = jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE)))
     return jax.jit(model.apply), variables
@@ -192,10 +203,10 @@ def _temporary_bytes(function: Any, *arguments: Any) -> int | None:
     return None if memory is None else int(memory.temp_size_in_bytes)
 
 
-def jax_separate(options: argparse.Namespace) -> Case:
+def jax_separate(options: argparse.Namespace, form: str) -> Case:
     """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
-    apply, variables = _jax_network(options)
-    return _separation("vocalsep_jax", lambda x: np.asarray(apply(variables, x)), options)
+    apply, variables = _jax_network(options, form)
+    return _separation(_name(form), lambda x: np.asarray(apply(variables, x)), options)
 
 
 def _separation(
@@ -385,12 +396,12 @@ def table(results: Sequence[dict[str, Any]]) -> str:
 
 
 def network_cases(
-    ours: Callable[[argparse.Namespace], Case],
+    ours: Callable[[argparse.Namespace, str], Case],
     peers: Callable[[Any, argparse.Namespace], Case],
     options: argparse.Namespace,
 ) -> list[Case]:
-    """Our network, and PyTorch's, eager and compiled, if asked for."""
-    cases = [ours(options)]
+    """Our network, in other forms too, and PyTorch's, eager and compiled, if asked for."""
+    cases = [ours(options, form) for form in ("auto", *options.forms)]
     if options.against == "torch":
         from tools.torch_peer import TorchPeer
 
@@ -426,7 +437,7 @@ Comparison = tuple[str, list[Case], float | None]
 def compare_network(
     what: str,
     passes: int,
-    ours: Callable[[argparse.Namespace], Case],
+    ours: Callable[[argparse.Namespace, str], Case],
     peers: Callable[[Any, argparse.Namespace], Case],
     options: argparse.Namespace,
 ) -> Iterator[Comparison]:
@@ -441,7 +452,7 @@ def compare_input(options: argparse.Namespace) -> Iterator[Comparison]:
 
 
 def compare_layers(options: argparse.Namespace) -> Iterator[Comparison]:
-    """Each convolution with its bias, forward, and forward with its gradients; ours in other forms too."""
+    """Each convolution with its bias, forward, and forward with its gradients."""
     rng, dtype = np.random.default_rng(0), jnp.dtype(options.dtype)
     for layer in network_layers(options.width, options.depth):
         direction = "down" if layer.down else "up"
@@ -450,9 +461,10 @@ def compare_layers(options: argparse.Namespace) -> Iterator[Comparison]:
         kernel = 0.02 * rng.standard_normal((4, 4, layer.inputs, layer.outputs), np.float32)
         gradient = rng.standard_normal((options.batch_size, after, after, layer.outputs), np.float32)
         arrays = [jnp.asarray(a, dtype) for a in (x, kernel, gradient)]
-        forms = {"vocalsep_jax": f"{direction}_conv"}
-        forms |= {f"vocalsep_jax, {form}": f"{direction}_conv_{form}" for form in options.forms}
-        calls = {name: _layer_calls(getattr(layers, form), *arrays) for name, form in forms.items()}
+        calls = {
+            _name(form): _layer_calls(layers.FORMS[form][0 if layer.down else 1], *arrays)
+            for form in ("auto", *options.forms)
+        }
         if options.against == "torch":
             from tools import torch_peer
 
@@ -527,8 +539,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--forms",
         nargs="*",
         default=(),
-        choices=("matmul", "tiled", "lax"),
-        help="of ours, in `layers`, too",
+        choices=[form for form in layers.FORMS if form != "auto"],
+        help="convolutions of ours to measure besides the one that is used",
     )
     parser.add_argument("--against", choices=("torch",))
     parser.add_argument("--json", type=Path, metavar="FILE")

@@ -223,6 +223,15 @@ def up_conv(x: Array, kernel: Array) -> Array:
     return lax.platform_dependent(x, kernel, cpu=up_conv_cpu, default=up_conv_lax)
 
 
+FORMS = {
+    "auto": (down_conv, up_conv),
+    "cpu": (down_conv_cpu, up_conv_cpu),
+    "matmul": (down_conv_matmul, up_conv_matmul),
+    "lax": (down_conv_lax, up_conv_lax),
+}
+"""The two convolutions in each form that a whole network can have."""
+
+
 class Conv4x4(nn.Module):
     """A learned 4x4 stride-2 convolution with bias, in one of the two directions.
 

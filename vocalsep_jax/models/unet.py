@@ -21,7 +21,7 @@ from vocalsep_jax.models.frontend import (
     unwarp,
     warp,
 )
-from vocalsep_jax.models.layers import Conv4x4, batch_norm, down_conv, up_conv
+from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm
 
 Array = jax.Array
 
@@ -39,6 +39,8 @@ class UNet(nn.Module):
       freeze_statistics: whether the encoder's BatchNorm uses its running statistics in training too, and
         leaves them as they are.
       axis_name: device axis over which BatchNorm averages its statistics when training.
+      convolutions: one of `layers.FORMS`: what computes the convolutions, for measuring; `auto` is the
+        fastest on the platform this is compiled for.
     """
 
     width: int = 64
@@ -49,6 +51,7 @@ class UNet(nn.Module):
     frequency_bins: int = 256
     freeze_statistics: bool = False
     axis_name: str | None = None
+    convolutions: str = "auto"
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool = False) -> Array:
@@ -75,6 +78,7 @@ class UNet(nn.Module):
             x = warp(x, self.frequency_bins)
         down, up = layer_channels(self.width, self.depth)
         x = transform_input(x, self.input_transform)[..., None].astype(self.dtype)
+        down_conv, up_conv = FORMS[self.convolutions]
         skips = []
         renew = train and not self.freeze_statistics
         for n, features in enumerate(down, start=1):
