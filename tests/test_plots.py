@@ -73,11 +73,12 @@ def test_a_comparison_shows_mean_and_range_of_each_config():
     histories = {"a": [run(1.0, 2.0, 3.0), run(3.0, 4.0)], "b": [HISTORY], "none": [HISTORY[:1]]}
     figure = plots.comparison(histories, "an experiment")
     assert [axis.get_title() for axis in figure.axes] == [
+        "Training loss",
         "Validation loss",
         "Validation DICE",
         "Validation uSDR, dB",
     ]
-    loss = figure.axes[0]
+    loss = figure.axes[1]
     assert [(list(x.get_xdata()), list(x.get_ydata())) for x in loss.lines] == [
         ([1.0, 2.0], [2.0, 3.0]),
         ([1.0], [1.5]),
@@ -85,5 +86,5 @@ def test_a_comparison_shows_mean_and_range_of_each_config():
     band = loss.collections[0].get_paths()[0].vertices
     assert (band[:, 1].min(), band[:, 1].max()) == (1.0, 4.0)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
-    assert list(figure.axes[2].lines[0].get_ydata()) == [4.0, 6.0]
+    assert list(figure.axes[3].lines[0].get_ydata()) == [4.0, 6.0]
     assert plots.over_seeds([], "loss")[0] == []

@@ -36,7 +36,9 @@ def run_folder(folder, epochs, seed_song="A", losses=(1.0, 0.5)):
         {"kind": "valid", "step": n, "epoch": float(n), "loss": x, "dice": 0.1, "soft_dice": 0.2, "sdr": n}
         for n, x in enumerate(losses, start=1)
     ]
-    text = "".join(json.dumps(x) + "\n" for x in [*lines, {"kind": "train", "step": 3, "loss": 9.0}])
+    text = "".join(
+        json.dumps(x) + "\n" for x in [*lines, {"kind": "train", "step": 3, "epoch": 3.0, "loss": 9.0}]
+    )
     (folder / "history.jsonl").write_text(text)
     return folder
 

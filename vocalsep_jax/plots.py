@@ -80,20 +80,25 @@ def curves(history: Sequence[Mapping[str, Any]], title: str) -> Figure:
 
 
 def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str) -> Figure:
-    """Validation loss, DICE and SDR of several configs, each trained with several seeds.
+    """Training loss, validation loss, DICE and SDR of several configs, each trained with several seeds.
 
     Args:
       histories: for each config, the histories of its runs. Lines are means over runs, bands go from the
         least to the greatest.
       title: of the figure.
     """
-    figure = _figure(15, 5.5)
-    axes = figure.subplots(1, 3)
-    figure.subplots_adjust(left=0.05, right=0.985, bottom=0.19, top=0.86, wspace=0.18)
-    panels = (("loss", "Validation loss"), ("dice", "Validation DICE"), ("sdr", "Validation uSDR, dB"))
-    for axis, (quality, name) in zip(axes, panels, strict=True):
+    figure = _figure(16, 5)
+    axes = figure.subplots(1, 4)
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.2, top=0.86, wspace=0.2)
+    panels = (
+        ("train", "loss", "Training loss"),
+        ("valid", "loss", "Validation loss"),
+        ("valid", "dice", "Validation DICE"),
+        ("valid", "sdr", "Validation uSDR, dB"),
+    )
+    for axis, (kind, quality, name) in zip(axes, panels, strict=True):
         for number, (config, runs) in enumerate(histories.items()):
-            epochs, values = over_seeds(runs, quality)
+            epochs, values = over_seeds(runs, quality, kind)
             if not epochs:
                 continue
             color = f"C{number}"
@@ -103,17 +108,19 @@ def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], t
             )
         axis.set(title=name, xlabel="epoch")
         axis.grid(alpha=0.3)
-    if axes[0].lines:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="lower center", ncols=len(histories))
+    if axes[1].lines:
+        figure.legend(*axes[1].get_legend_handles_labels(), loc="lower center", ncols=len(histories))
     figure.suptitle(title)
     return figure
 
 
-def over_seeds(runs: Sequence[Sequence[Mapping[str, Any]]], quality: str) -> tuple[list[float], np.ndarray]:
-    """A quality at the validations that all of several runs have had: epochs, values `[runs, epochs]`."""
-    valid = [{line["epoch"]: line for line in run if line["kind"] == "valid"} for run in runs]
-    epochs = sorted(set.intersection(*(set(v) for v in valid))) if valid else []
-    return epochs, np.array([[v[e][quality] for e in epochs] for v in valid], float)
+def over_seeds(
+    runs: Sequence[Sequence[Mapping[str, Any]]], quality: str, kind: str = "valid"
+) -> tuple[list[float], np.ndarray]:
+    """A quality at the validations (or log lines) that all runs have: epochs, values `[runs, epochs]`."""
+    found = [{line["epoch"]: line for line in run if line["kind"] == kind} for run in runs]
+    epochs = sorted(set.intersection(*(set(f) for f in found))) if found else []
+    return epochs, np.array([[f[e][quality] for e in epochs] for f in found], float)
 
 
 def prediction(
