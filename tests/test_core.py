@@ -125,7 +125,7 @@ def test_training_without_its_extra_names_the_extra():
     result = run("import runpy\nrunpy.run_module('vocalsep_jax.main', run_name='__main__')")
     assert result.returncode == 1
     assert result.stderr.splitlines() == [
-        "error: configs need the train extra (no ml_collections): pip install 'vocalsep_jax[train]'"
+        "error: config files need ml_collections: pip install ml_collections"
     ]
 
 

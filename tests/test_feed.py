@@ -7,9 +7,9 @@ import pytest
 from vocalsep_jax.data import prepared
 from vocalsep_jax.data.feed import HostFeed, Recipe, ResidentFeed, loudest_patch, open_songs
 from vocalsep_jax.data.sampling import Augmentation
-from vocalsep_jax.data.songs import find_library
+from vocalsep_jax.data.songs import SongError, find_library
 from vocalsep_jax.parallel import DataParallel
-from vocalsep_jax.runs import namespace
+from vocalsep_jax.runs import Fields
 from vocalsep_jax.spectral import Stft
 
 RECIPE = Recipe(0, Stft(62, 21), 32, 8, Augmentation(voiced_share=0.5, repair=0.5), 12)
@@ -17,7 +17,7 @@ RECIPE = Recipe(0, Stft(62, 21), 32, 8, Augmentation(voiced_share=0.5, repair=0.
 
 def settings(tmp_path, placement="auto", stft_on="host", steps=0):
     data = {"placement": placement, "stft_on": stft_on, "cache": str(tmp_path / "cache")}
-    return namespace({"data": data, "audio": {"sample_rate": 8000}, "steps_per_dispatch": steps})
+    return Fields({"data": data, "audio": {"sample_rate": 8000}, "steps_per_dispatch": steps})
 
 
 @pytest.fixture
@@ -48,10 +48,26 @@ def test_songs_that_fit_live_on_the_devices(library, tmp_path):
 def test_songs_that_do_not_fit_stay_on_the_host(library, tmp_path, monkeypatch, caplog, free, where):
     caplog.set_level("INFO")
     size = prepared.memory_bytes(72_000)
-    monkeypatch.setattr(DataParallel, "memory_per_device", lambda self: 2 * size - 1)
+    monkeypatch.setattr(DataParallel, "memory_per_device", lambda self, host: 2 * size - 1)
     monkeypatch.setattr(prepared, "available_memory", lambda: free)
     assert isinstance(opened(library, tmp_path).feed, HostFeed)
     assert f"read from {where}; STFT on the host" in caplog.text
+
+
+def test_resident_songs_that_do_not_fit_are_refused(library, tmp_path, monkeypatch):
+    monkeypatch.setattr(DataParallel, "memory_per_device", lambda self, host: 10**6)
+    with pytest.raises(ValueError, match=r"data\.placement resident: 0\.000576 GB of songs.* 0\.001 GB"):
+        opened(library, tmp_path, placement="resident")
+
+
+@pytest.mark.usefixtures("tensorflow")
+@pytest.mark.parametrize("placement", ["resident", "host"])
+def test_a_damaged_cache_is_said_in_one_line(library, tmp_path, placement):
+    opened(library, tmp_path)
+    for path in (tmp_path / "cache").rglob("*train.array_record*"):
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SongError, match=r"the song cache is damaged .*; delete it, it is made again"):
+        opened(library, tmp_path, placement=placement)
 
 
 @pytest.mark.usefixtures("tensorflow")

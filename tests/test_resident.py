@@ -48,9 +48,10 @@ def test_the_device_cuts_what_the_host_reads(store, augmentation):
 
 
 def test_what_fits():
-    assert fits(1000, CROP, memory=16_000)
-    assert not fits(1001, CROP, memory=16_000)
-    assert not fits(2**31 - CROP, CROP, memory=2**50)
+    assert fits(1000, CROP, device_memory=16_000, host_memory=10_000)
+    assert not fits(1001, CROP, device_memory=16_000, host_memory=20_000)
+    assert not fits(1001, CROP, device_memory=20_000, host_memory=10_000)
+    assert not fits(2**31 - CROP, CROP, device_memory=2**50, host_memory=2**50)
 
 
 def test_more_samples_than_can_be_counted_are_refused(store, monkeypatch):

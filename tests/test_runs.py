@@ -59,3 +59,10 @@ def test_a_config_of_the_first_format_is_brought_up_to_date(tmp_path):
     config = runs.read_config(tmp_path)["config"]
     assert config["model"] == {"width": 8}
     assert (config["input_transform"], config["frequency_scale"]) == ("log1p", "linear")
+
+
+def test_fields_are_attributes_and_absent_ones_are_named():
+    fields = runs.Fields({"a": 1, "data": {"b": (2,), "deep": {"c": 3}}})
+    assert (fields.a, fields.data.b, fields.data.deep.c) == (1, (2,), 3)
+    with pytest.raises(RunError, match=r"no field data\.deep\.d; configs/base\.py has them all"):
+        _ = fields.data.deep.d

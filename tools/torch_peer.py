@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from vocalsep_jax.data.prepared import MemoryStore
 from vocalsep_jax.spectral import Stft
 from vocalsep_jax.train_step import Batch
 
-LOADER_WORKERS = 2
+LOADER_WORKERS = os.cpu_count() or 1  # as many as the tf.data pipeline takes
 
 
 class TorchPeer:

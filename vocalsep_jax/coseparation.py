@@ -315,7 +315,8 @@ def activations(model: Mapping[str, Any], x: np.ndarray) -> dict[str, np.ndarray
     """
     network = network_of(model)
     names = [name for name in model["params"] if not name.endswith("_norm")]
-    unet = UNet(network.width, network.depth)
+    # The form that rounds least: it is the weights' places that are proved.
+    unet = UNet(network.width, network.depth, convolutions="matmul")
 
     def blocks(model: Any, x: jax.Array) -> dict[str, jax.Array]:
         # A decoder that is not there is filled in with zeros; as nothing asks for its outputs, it is

@@ -18,7 +18,7 @@ if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
 if importlib.util.find_spec("ml_collections") is None:
-    sys.exit("error: configs need the train extra (no ml_collections): pip install 'vocalsep_jax[train]'")
+    sys.exit("error: config files need ml_collections: pip install ml_collections")
 
 import absl.logging
 from absl import app, flags

@@ -6,6 +6,8 @@ is no leading device axis on it and nothing to unreplicate. Batches are split al
 
 from __future__ import annotations
 
+import socket
+import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -64,14 +66,28 @@ class DataParallel:
                 f"make it a multiple of {self.devices}"
             )
 
-    def memory_per_device(self) -> int:
-        """Bytes of memory of the smallest of this process's devices; 0 where they do not say (CPUs)."""
+    def memory_per_device(self, host_memory: int) -> int:
+        """Bytes of memory of the smallest of this process's devices; 0 where they do not say.
+
+        CPUs share `host_memory`, this process's part of the host's.
+        """
+        if self.local[0].platform == "cpu":
+            return host_memory // len(self.local)
         stats = [device.memory_stats() or {} for device in self.local]
         return min(int(s.get("bytes_limit", 0)) for s in stats)
 
     def replicate(self, tree: Any) -> Any:
         """Place a tree (the same on every process) on all devices."""
-        return jax.device_put(tree, self.replicated)
+        if jax.process_count() == 1:
+            return jax.device_put(tree, self.replicated)
+
+        def place(x: Any) -> Any:
+            host = np.asarray(x)
+            return jax.make_array_from_callback(host.shape, self.replicated, lambda index: host[index])
+
+        # Where there are several processes, device_put compares the values of all of them, for which it
+        # gathers them all on each: too much for songs.
+        return jax.tree.map(place, tree)
 
     def shard(self, batch: Any) -> Any:
         """Place this process's share of a global batch, `[B / processes, ...]`, on its devices."""
@@ -145,6 +161,14 @@ def _data_mesh(devices: list[jax.Device]) -> jax.sharding.Mesh:
 def to_host(tree: Any) -> Any:
     """A replicated tree as NumPy arrays, from this process's own copy."""
     return jax.tree.map(lambda x: np.asarray(x.addressable_data(0)), tree)
+
+
+def processes_on_this_host() -> int:
+    """How many processes run on this one's machine. A collective: every process must call it."""
+    if jax.process_count() == 1:
+        return 1
+    mine = np.uint32(zlib.crc32(socket.gethostname().encode()))
+    return int(np.sum(multihost_utils.process_allgather(mine) == mine))
 
 
 def any_process(flag: bool) -> bool:

@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from vocalsep_jax import __version__, files
@@ -104,11 +103,21 @@ def plain(config: Any) -> dict[str, Any]:
     return dict(config.to_dict() if hasattr(config, "to_dict") else config)
 
 
-def namespace(fields: Mapping[str, Any]) -> SimpleNamespace:
-    """Nested dictionaries as an object whose attributes are the fields."""
-    return SimpleNamespace(
-        **{name: namespace(x) if isinstance(x, Mapping) else x for name, x in fields.items()}
-    )
+class Fields:
+    """Nested dictionaries as an object whose attributes are the fields.
+
+    One that is absent is a RunError.
+    """
+
+    def __init__(self, fields: Mapping[str, Any], path: str = ""):
+        """`path` is where the fields are in the config: empty, or ending in a dot."""
+        self._path = path
+        for name, value in fields.items():
+            within = isinstance(value, Mapping)
+            setattr(self, name, Fields(value, f"{path}{name}.") if within else value)
+
+    def __getattr__(self, name: str) -> Any:
+        raise RunError(f"the config has no field {self._path}{name}; configs/base.py has them all")
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

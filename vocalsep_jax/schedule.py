@@ -57,7 +57,8 @@ class Schedule:
 
     def next_due(self, step: int) -> int:
         """The first step after `step` with which something is due."""
-        return next(s for s in range(step + 1, self.last_step + 1) if any(self.due(s)))
+        intervals = [self.log_every, self.steps_per_epoch, self.checkpoint_every]
+        return min((step // n + 1) * n for n in intervals if n > 0)
 
 
 class Interval(NamedTuple):
@@ -135,4 +136,4 @@ class Interruption:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = number
-        log.info("%s: stopping after this step", self.name)
+        log.info("%s: stopping after the steps under way", self.name)

@@ -21,8 +21,7 @@ import numpy as np
 
 from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral, transfer
 from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint
-from vocalsep_jax.data.feed import Recipe, loudest_patch, open_songs
-from vocalsep_jax.data.prepared import SPLITS
+from vocalsep_jax.data.feed import PLACEMENTS, STFT_ON, Recipe, loudest_patch, open_songs
 from vocalsep_jax.data.sampling import STREAM_LENGTH, Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
 from vocalsep_jax.data.synth import builtin_library
@@ -50,7 +49,7 @@ from vocalsep_jax.train_step import (
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = 2
-"""Steps dispatched but not finished; enough to keep a device busy, few enough to bound memory."""
+"""Calls of the step that are not finished; enough to keep a device busy, few enough to bound memory."""
 
 _CLIP_SECONDS = 10
 
@@ -107,9 +106,12 @@ class _Training:
     """The parts of a run, wired."""
 
     def __init__(self, fields: dict[str, Any], run: Path):
-        config = runs.namespace(fields)
+        config = runs.Fields(fields)
         self._fields, self._config, self._run = fields, config, run
-        _check(config)
+        try:
+            _check(config)
+        except TypeError as error:
+            raise ConfigError(f"a field of the config is of the wrong type ({error})") from error
         steps_per_epoch = config.patches_per_epoch // config.batch_size
         self._writes = jax.process_index() == 0
         try:
@@ -128,6 +130,10 @@ class _Training:
             self._phases = training_phases(config, steps_per_epoch)
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        except TypeError as error:
+            raise ConfigError(f"a field of the config is of the wrong type ({error})") from error
+        except KeyError as error:
+            raise ConfigError(f"the config has no field model.{error.args[0]}") from error
         patch = (self._stft.bins, config.audio.patch_frames)
         try:
             model.check_patch(*patch)
@@ -295,15 +301,16 @@ class _Training:
 
         Nothing is kept here: JAX finds the compiled programs when they are first called.
         """
-        variables = (self._state.params, self._state.batch_stats)
-        train, valid = (self._feed.example(split) for split in SPLITS)
+        state, variables = self._state, (self._state.params, self._state.batch_stats)
+        steps = ((self._train_step, state, "train"), (self._eval_step, variables, "valid"))
+        calls = [(step, first, self._feed.example(split)) for step, first, split in steps]
 
-        def compile_both() -> None:
-            with contextlib.suppress(Exception):  # the call that needs the program raises it again
-                self._train_step.lower(self._state, train.batch, *train.shared).compile()
-                self._eval_step.lower(variables, valid.batch, *valid.shared).compile()
+        def compile_all() -> None:
+            for step, first, work in calls:
+                with contextlib.suppress(Exception):  # the call that needs the program raises it again
+                    step.lower(first, work.batch, *work.shared).compile()
 
-        thread = threading.Thread(target=compile_both, name="compile")
+        thread = threading.Thread(target=compile_all, name="compile")
         if self._step < self.schedule.last_step:
             thread.start()
         return thread
@@ -320,15 +327,17 @@ class _Training:
         in_flight: deque[Any] = deque()
         changes = {p.first_step: p for p in self._phases[1:]}
 
+        starts = {self._step, *changes}  # steps at which something is compiled, and waited for
+
         def until(step: int) -> int:
-            return min([schedule.next_due(step), *(s for s in changes if s > step)])
+            return step + 1 if step in starts else schedule.next_due(step)
 
         first = True  # of this call, or of a phase
         for work in clock.waiting(self._feed.training(self._step, last, until)):
+            self._compiling.join()
             if self._step in changes:
                 self._change_over(changes[self._step])
                 first = True
-            self._compiling.join()
             with jax.transfer_guard("disallow"):  # what a step needs is there already
                 self._state, loss = self._train_step(self._state, work.batch, *work.shared)
             self._step += work.steps
@@ -486,6 +495,14 @@ def _check(config: Any) -> None:
     """Raise ConfigError for values that would fail later, or silently do something else."""
     if config.loss not in LOSSES:
         raise ConfigError(f"loss must be one of {', '.join(LOSSES)}, not {config.loss!r}")
+    choices = {"placement": PLACEMENTS, "stft_on": STFT_ON}
+    for name, allowed in choices.items():
+        if (value := getattr(config.data, name)) not in allowed:
+            raise ConfigError(f"data.{name} must be one of {', '.join(allowed)}, not {value!r}")
+    if config.steps_per_dispatch < 0:
+        raise ConfigError(f"steps_per_dispatch must be at least 0, got {config.steps_per_dispatch}")
+    if not 0 <= config.valid.song_overlap < 1:
+        raise ConfigError(f"valid.song_overlap must be in [0, 1), got {config.valid.song_overlap}")
     at_least_one = {
         "batch_size": config.batch_size,
         "epochs": config.epochs,

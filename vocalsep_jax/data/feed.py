@@ -23,7 +23,7 @@ from vocalsep_jax.data.prepared import MemoryStore, SongStore
 from vocalsep_jax.data.resident import ResidentSongs, fits
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.data.songs import Library
-from vocalsep_jax.parallel import CompiledStep, DataParallel, any_process
+from vocalsep_jax.parallel import CompiledStep, DataParallel, any_process, processes_on_this_host
 from vocalsep_jax.spectral import Stft
 from vocalsep_jax.train_step import Batch
 
@@ -176,11 +176,8 @@ class ResidentFeed:
         """Place the songs.
 
         Raises:
-          ValueError: if they have more samples than a device can count, or `steps_per_dispatch` is
-            negative.
+          ValueError: if they have more samples than a device can count.
         """
-        if steps_per_dispatch < 0:
-            raise ValueError(f"steps_per_dispatch must be at least 0, got {steps_per_dispatch}")
         self._recipe, self._parallel = recipe, parallel
         self._steps = steps_per_dispatch or (1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH)
         self._share = recipe.batch_size // jax.process_count()
@@ -282,9 +279,6 @@ def open_songs(library: Library, config: Any, recipe: Recipe, parallel: DataPara
       SongError: if a song cannot be read or the cache cannot be written.
     """
     placement, rate = config.data.placement, config.audio.sample_rate
-    for name, allowed in (("placement", PLACEMENTS), ("stft_on", STFT_ON)):
-        if (value := getattr(config.data, name)) not in allowed:
-            raise ValueError(f"data.{name} must be one of {', '.join(allowed)}, not {value!r}")
     has_tensorflow = all(importlib.util.find_spec(x) for x in ("tensorflow", "tensorflow_datasets"))
     stores: dict[str, Any]
     if has_tensorflow:
@@ -299,12 +293,23 @@ def open_songs(library: Library, config: Any, recipe: Recipe, parallel: DataPara
 
     lengths = {split: store.table.samples.tolist() for split, store in stores.items()}
     samples = sum(map(sum, lengths.values()))
-    size, free = prepared.memory_bytes(samples), prepared.available_memory()
-    if placement == "auto":
-        memory = parallel.memory_per_device() or free // len(parallel.local)
-        elsewhere = any_process(has_tensorflow and not fits(samples, recipe.crop, memory))
-        placement = "host" if elsewhere else "resident"
-    in_memory = placement == "resident" or size <= free // 2
+    size = prepared.memory_bytes(samples)
+    host_memory = prepared.available_memory() // processes_on_this_host()
+    device_memory = parallel.memory_per_device(host_memory)
+    # Without TensorFlow they are in the host's memory already.
+    needed = host_memory if has_tensorflow else host_memory + size
+    fit = fits(samples, recipe.crop, device_memory=device_memory, host_memory=needed)
+    if any_process(not fit):
+        if placement == "resident" or not has_tensorflow:
+            raise ValueError(
+                f"data.placement {placement}: {size / 1e9:.3g} GB of songs, but only half of the "
+                f"{device_memory / 1e9:.3g} GB of a device's memory is for them (the host has "
+                f"{host_memory / 1e9:.3g} GB); use data.placement host, which needs TensorFlow"
+            )
+        placement = "host"
+    elif placement == "auto":
+        placement = "resident"
+    in_memory = placement == "resident" or size <= host_memory // 2
     if in_memory and has_tensorflow:  # records have to be decompressed each time they are read
         stores = {split: MemoryStore.copy_of(store) for split, store in stores.items()}
     feed: Feed

@@ -5,8 +5,10 @@ Axis letters: `C` channels (left and right), `S` samples.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -187,10 +189,17 @@ def memory_bytes(samples: int) -> int:
     return samples * len(STEMS) * 2 * 2
 
 
-def available_memory() -> int:
-    """Bytes of memory that a program may take without making others swap; 0 where that is unknown."""
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return 0
+def available_memory(root: Path = Path("/")) -> int:
+    """Bytes of memory that can be had without making others swap, as Linux and its containers say.
+
+    Elsewhere half of what the machine has. `root` is where the file systems are that tell.
+    """
+    free = []
+    with contextlib.suppress(OSError, StopIteration, ValueError):
+        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
+        free.append(next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")))
+    with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
+        group = root / "sys/fs/cgroup"
+        limit, used = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
+        free.append(max(0, limit - used))
+    return min(free) if free else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

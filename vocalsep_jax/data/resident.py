@@ -50,13 +50,24 @@ class ResidentSongs(NamedTuple):
         samples = int(store.table.samples.sum(dtype=np.int64))
         if samples + crop >= _COUNTABLE:
             raise ValueError(f"data.placement resident: {samples} samples of songs are too many, use host")
-        # A crop is sliced whole: behind the last song there has to be room for one.
-        stems = {s: tuple(place(np.pad(x, (0, crop))) for x in store.stems[s]) for s in STEMS}
+
+        def padded(x: np.ndarray) -> Any:
+            # A crop is sliced whole: behind the last song there has to be room for one. Waited for, so that
+            # no two of the copies are alive at once.
+            return jax.block_until_ready(place(np.pad(x, (0, crop))))
+
+        stems = {s: tuple(padded(x) for x in store.stems[s]) for s in STEMS}
         table, first, scales = place((store.table, store.first.astype(np.int32), store.scales))
         return cls(table, first, scales, stems)
 
     def cut(self, plan: Plan, samples: int, weight: Array) -> Crops:
-        """The crops of a plan, `samples` long, zeros where a song has ended."""
+        """The crops of a plan of B samples, zeros where a song has ended.
+
+        Args:
+          plan: on the device.
+          samples: S, of a crop.
+          weight: float32 `[B]`, passed on.
+        """
 
         def read(stem: str, song: Array, start: Array) -> Array:
             place = self.first[song] + start
@@ -75,6 +86,11 @@ class ResidentSongs(NamedTuple):
         )
 
 
-def fits(samples: int, crop: int, memory: int) -> bool:
-    """Whether songs of so many samples can live on a device with so many bytes: in half of it at most."""
-    return samples + crop < _COUNTABLE and memory_bytes(samples) <= memory // 2
+def fits(samples: int, crop: int, *, device_memory: int, host_memory: int) -> bool:
+    """Whether songs of so many samples can be resident.
+
+    They may fill half of a device's memory. On the way there the host holds them once, and a quarter of
+    them (a channel of a stem) a second time.
+    """
+    size = memory_bytes(samples)
+    return samples + crop < _COUNTABLE and size <= device_memory // 2 and 5 * size // 4 <= host_memory

@@ -35,6 +35,7 @@ CHUNK = 65_536
 """Samples in a chunk: 1.5 s, so that a crop of a second touches two at the most."""
 
 _RECORDS_KEPT = 32
+_MADE_AGAIN = "delete it, it is made again"
 DEFAULT_CACHE = "~/.cache/vocalsep_jax/songs"
 
 
@@ -113,9 +114,13 @@ class ChunkStore:
         end = min(start + samples, length)
         out = np.zeros((2, samples), np.int16)
         for chunk in range(start // CHUNK, -(-end // CHUNK)):
-            example = self._record(int(self._first_chunks[song]) + chunk)
+            try:
+                example = self._record(int(self._first_chunks[song]) + chunk)
+            except Exception as error:  # whatever readers of records and of their fields find wrong
+                reason = str(error).strip().splitlines()[0][:200]
+                raise SongError(f"the song cache is damaged ({reason}); {_MADE_AGAIN}") from error
             if (example["song"], example["chunk"]) != (song, chunk):
-                raise SongError("the song cache is out of order; delete it, it is made again")
+                raise SongError(f"the song cache is out of order; {_MADE_AGAIN}")
             first, last = max(start, chunk * CHUNK), min(end, (chunk + 1) * CHUNK)
             piece = example[stem][:, first - chunk * CHUNK : last - chunk * CHUNK]
             out[:, first - start : last - start] = piece

@@ -33,7 +33,7 @@ CONVOLUTION = "convolution"
 """Name of the convolutions' outputs, for `jax.checkpoint_policies`."""
 
 _FEW = 64
-"""Positions on the smaller side of a layer below which its weights outweigh its activations."""
+"""Positions (rows x columns), on the side that has fewer, below which the weights are what is moved."""
 
 
 def down_conv_matmul(x: Array, kernel: Array) -> Array:
