@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import scipy.signal
@@ -56,67 +58,33 @@ def test_a_hop_that_leaves_gaps_is_refused():
 
 @settings(deadline=None, max_examples=100)
 @given(st.integers(1, 2000), st.integers(1, 64), st.floats(0, 0.99))
-def test_patches_cover_every_frame(frames, length, overlap):
-    starts = spectral.patch_starts(frames, length, overlap)
-    covered = np.zeros(int(starts[-1]) + length, int)
-    for s in starts:
-        covered[s : s + length] += 1
-    assert starts[0] == 0
-    assert covered.min() >= 1
-    assert len(covered) >= frames
-    assert len(starts) == 1 or starts[-1] + length - max(1, round(length * (1 - overlap))) < frames
+def test_patches_cover_every_frame_and_no_patch_is_one_too_many(frames, length, overlap):
+    step = spectral.patch_step(length, overlap)
+    assert 1 <= step <= length
+    last = (spectral.patch_count(frames, length, step) - 1) * step
+    assert last + length >= frames
+    assert last == 0 or last - step + length < frames
 
 
 @pytest.mark.parametrize("overlap", [-0.1, 1.0])
 def test_an_impossible_overlap_is_refused(overlap):
     with pytest.raises(ValueError, match="overlap"):
-        spectral.patch_starts(100, 10, overlap)
+        spectral.patch_step(10, overlap)
 
 
-class TestPredictMask:
-    """A mask put together from patches."""
-
-    def predict(self, magnitude, function, **options):
-        defaults = {"patch_frames": 16, "batch_size": 3, "overlap": 0.5}
-        return spectral.predict_mask(magnitude, function, **(defaults | options))
-
-    @pytest.mark.parametrize("frames", [1, 15, 16, 17, 40, 100])
-    @pytest.mark.parametrize("overlap", [0.0, 0.3, 0.75])
-    def test_of_a_pointwise_network_is_that_network(self, rng, frames, overlap):
-        magnitude = rng.random((2, 8, frames)).astype(np.float32)
-        mask = self.predict(magnitude, lambda x: x / (1 + x), overlap=overlap)
-        np.testing.assert_allclose(mask, magnitude / (1 + magnitude), atol=1e-6)
-
-    def test_does_not_depend_on_the_batch_size(self, rng):
-        magnitude = rng.random((2, 8, 90)).astype(np.float32)
-
-        def network(x):  # depends on the whole patch
-            return x * x.mean(axis=(1, 2), keepdims=True)
-
-        masks = [self.predict(magnitude, network, batch_size=b) for b in (1, 4, 64)]
-        np.testing.assert_array_equal(masks[0], masks[1])
-        np.testing.assert_array_equal(masks[0], masks[2])
-
-    def test_calls_the_network_with_one_shape(self, rng):
-        shapes = set()
-
-        def network(x):
-            shapes.add(x.shape)
-            return x
-
-        self.predict(rng.random((2, 8, 90)).astype(np.float32), network)
-        assert shapes == {(3, 8, 16)}
-
-    def test_neighbouring_patches_fade_into_each_other(self):
-        calls = iter(range(100))
-
-        def network(x):  # a different constant for each patch
-            return np.full_like(x, next(calls) % 2)
-
-        mask = self.predict(np.ones((1, 4, 200), np.float32), network, batch_size=1)[0, 0]
-        assert mask.min() == 0
-        assert mask.max() == 1
-        assert np.abs(np.diff(mask)).max() < 0.25
+@settings(deadline=None, max_examples=40)
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=6),
+    st.sampled_from([RECIPE, Stft(62, 21), Stft(8, 4)]),
+)
+def test_frames_added_in_parts_give_the_signal(parts, stft):
+    x = np.random.default_rng(0).uniform(-1, 1, (stft.samples(sum(parts)), 2)).astype(np.float32)
+    spectra = stft.transform(x.T)
+    adder = spectral.OverlapAdder(stft, 2)
+    ends = np.cumsum([0, *parts])
+    y = np.concatenate([adder.push(spectra[..., a:b]) for a, b in itertools.pairwise(ends)], axis=1)
+    assert y.shape == (2, sum(parts) * stft.hop)
+    assert np.abs(y - x.T[:, : y.shape[1]])[:, stft.n_fft :].max(initial=0) < 2e-6
 
 
 def test_the_ideal_mask_separates_what_does_not_overlap():

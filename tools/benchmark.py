@@ -47,6 +47,7 @@ from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.models import layers
 from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.parallel import DataParallel
+from vocalsep_jax.streaming import MaskFilter
 from vocalsep_jax.train_step import (
     AXIS,
     Batch,
@@ -213,19 +214,20 @@ def _separation(
     name: str, predict: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace
 ) -> Case:
     song = np.random.default_rng(0).standard_normal((options.seconds * _RATE, 2)).astype(np.float32) / 4
-    patches = 2 * len(spectral.patch_starts(_STFT.frames(len(song)), _SIDE, options.overlap))
+    step = spectral.patch_step(_SIDE, options.overlap)
+    patches = 2 * spectral.patch_count(_STFT.frames(len(song)), _SIDE, step)
 
-    def mask(magnitude: np.ndarray) -> np.ndarray:
-        return spectral.predict_mask(
-            magnitude,
+    def run() -> None:
+        mask_filter = MaskFilter(
+            _STFT,
             predict,
+            channels=2,
             patch_frames=_SIDE,
             batch_size=options.batch_size,
             overlap=options.overlap,
         )
-
-    def run() -> None:
-        spectral.apply_mask(song, _STFT, mask)
+        mask_filter.push(song)
+        mask_filter.finish()
 
     return Case(name, run, patches)
 

@@ -73,6 +73,26 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
     return soxr.resample(samples, rate, new_rate, quality="HQ").astype(np.float32, copy=False)
 
 
+class Resampler:
+    """`resample` of a waveform as it comes in blocks; the result does not depend on the blocks."""
+
+    def __init__(self, rate: int, new_rate: int, channels: int):
+        """Start a waveform."""
+        self._stream = None
+        self._channels = channels
+        if rate != new_rate:
+            self._stream = soxr.ResampleStream(rate, new_rate, channels, dtype="float32", quality="HQ")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those at the new rate that are ready, `[S', C]`."""
+        return samples if self._stream is None else self._stream.resample_chunk(samples)
+
+    def finish(self) -> np.ndarray:
+        """The samples that are left, `[S', C]`."""
+        nothing = np.zeros((0, self._channels), np.float32)
+        return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)
+
+
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:
     """Cut `[S, C]` at the end, or pad it with zeros, to `length` samples."""
     if samples.shape[0] >= length:

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from vocalsep_jax.huge_pages import restart_with_huge_pages
@@ -22,13 +22,12 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from vocalsep_jax import audio, runs, spectral
+from vocalsep_jax import audio, runs, spectral, streaming
 from vocalsep_jax.console import start_logging
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
 STEMS = ("vocals", "no_vocals")
-
 log = logging.getLogger(__name__)
 
 
@@ -69,7 +68,7 @@ class Separator:
 
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        spectral.patch_starts(1, 1, overlap)  # checks the range
+        spectral.patch_step(1, overlap)  # checks the range
         run = runs.find_run(checkpoint)
         config = runs.read_config(run)["config"]
         self.name = run.resolve().name
@@ -106,15 +105,57 @@ class Separator:
         mixture = np.asarray(samples, np.float32)
         if mixture.ndim not in (1, 2) or 0 in mixture.shape:
             raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
-        if not np.isfinite(mixture).all():
-            raise ValueError("the waveform holds NaN or infinity")
-        shape = mixture.shape
-        mixture = mixture.reshape(shape[0], -1)
-        vocals = apply_resampled_mask(
-            mixture, self.stft, self._mask, sample_rate=sample_rate, mask_rate=self.sample_rate
+        columns = mixture.reshape(len(mixture), -1)
+        vocals = np.concatenate([block["vocals"] for block in self.stream([columns], sample_rate)])
+        vocals = vocals.reshape(mixture.shape)
+        return {"vocals": vocals, "no_vocals": mixture - vocals}
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[dict[str, np.ndarray]]:
+        """Separate a waveform that comes in blocks, in memory that does not depend on its length.
+
+        Args:
+          blocks: float32 `[S, C]` each, S from 0 on, one after the other; all with the same C.
+          sample_rate: Hz.
+
+        Yields:
+          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final.
+          In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
+
+        Raises:
+          ValueError: if a block holds NaN or infinity.
+        """
+        voice: streaming.VoiceStream | None = None
+        waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
+
+        def stems(vocals: np.ndarray) -> dict[str, np.ndarray]:
+            nonlocal waiting
+            mixture = np.concatenate(waiting)
+            now, later = mixture[: len(vocals)], mixture[len(vocals) :]
+            waiting = [later]
+            return {"vocals": vocals, "no_vocals": now - vocals}
+
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise ValueError("the waveform holds NaN or infinity")
+            if voice is None:
+                voice = self._voice_stream(block.shape[1], sample_rate)
+            waiting.append(block)
+            vocals = voice.push(block)
+            if len(vocals):
+                yield stems(vocals)
+        if voice is not None and waiting:
+            yield stems(voice.finish())
+
+    def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
+        mask_filter = streaming.MaskFilter(
+            self.stft,
+            lambda batch: np.asarray(self._apply(self._variables, batch)),
+            channels=channels,
+            patch_frames=self._frames,
+            batch_size=self._batch,
+            overlap=self._overlap,
         )
-        stems = (vocals, mixture - vocals)
-        return {name: x.reshape(shape) for name, x in zip(STEMS, stems, strict=True)}
+        return streaming.VoiceStream(mask_filter, sample_rate, self.sample_rate, channels)
 
     def separate_file(
         self, path: str | os.PathLike[str], out: str | os.PathLike[str], *, float32: bool = False
@@ -146,18 +187,6 @@ class Separator:
             written[name] = folder / f"{name}.wav"
             audio.write_wav(written[name], samples, rate, "FLOAT" if float32 else "PCM_16")
         return written
-
-    def _mask(self, magnitude: np.ndarray) -> np.ndarray:
-        def predict(batch: np.ndarray) -> np.ndarray:
-            return np.asarray(self._apply(self._variables, batch))
-
-        return spectral.predict_mask(
-            magnitude,
-            predict,
-            patch_frames=self._frames,
-            batch_size=self._batch,
-            overlap=self._overlap,
-        )
 
 
 def apply_resampled_mask(

@@ -77,10 +77,7 @@ class Stft:
         return self.transform(padded)
 
     def synthesise(self, spectrogram: np.ndarray, samples: int) -> np.ndarray:
-        """Inverse of `analyse`, by weighted overlap-add (Griffin & Lim 1984, eq. 6).
-
-        The Hann window is the synthesis window too, and the sum is divided by the summed squared
-        windows, so that an unmodified spectrogram gives back the signal whatever the hop.
+        """Inverse of `analyse`: an unmodified spectrogram gives back the signal, whatever the hop.
 
         Args:
           spectrogram: complex64 `[C, F, N]`.
@@ -89,40 +86,58 @@ class Stft:
         Returns:
           float32 `[S, C]`.
         """
-        frames = np.fft.irfft(np.swapaxes(spectrogram, -1, -2), n=self.n_fft, axis=-1)
-        window = self.window()
-        signal = self._overlap_add(frames.astype(np.float32, copy=False) * window)
-        power = np.broadcast_to(window * window, (1, frames.shape[-2], self.n_fft))
-        weight = self._overlap_add(power)[0, self.n_fft : self.n_fft + samples]
-        assert samples == 0 or weight.min() > 0, "a sample lies in no frame"
-        return (signal[:, self.n_fft : self.n_fft + samples] / weight).T
-
-    def _overlap_add(self, frames: np.ndarray) -> np.ndarray:
-        """`[C, N, n_fft]` frames, `hop` apart, summed to `[C, samples]`."""
-        channels, count, _ = frames.shape
-        pieces = -(-self.n_fft // self.hop)
-        padded = np.pad(frames, ((0, 0), (0, 0), (0, pieces * self.hop - self.n_fft)))
-        padded = padded.reshape(channels, count, pieces, self.hop)
-        out = np.zeros((channels, count + pieces - 1, self.hop), np.float32)
-        for piece in range(pieces):
-            out[:, piece : piece + count] += padded[:, :, piece]
-        return out.reshape(channels, -1)
+        signal = OverlapAdder(self, len(spectrogram)).push(spectrogram)
+        return signal[:, self.n_fft : self.n_fft + samples].T
 
 
-def patch_starts(frames: int, length: int, overlap: float) -> np.ndarray:
-    """First frames of the patches of `length` frames that cover `frames` frames.
+class OverlapAdder:
+    """The inverse STFT of frames as they come.
 
-    Patches are equally far apart; the last one may reach past the end. `overlap` in [0, 1) is the
-    share of a patch that it has in common with the next one.
+    The Hann window is the synthesis window too, and the sum is divided by the summed squared windows
+    (Griffin & Lim 1984, eq. 6). Samples of the first `n_fft` lack the frames before them.
+    """
+
+    def __init__(self, stft: Stft, channels: int):
+        """Start a signal of `channels` channels."""
+        self._stft = stft
+        self._pieces = -(-stft.n_fft // stft.hop)  # hops that a frame spans
+        self._tail = np.zeros((channels, self._pieces - 1, stft.hop), np.float32)
+        self._weight = np.sum(self._by_hops(stft.window() ** 2), axis=0)
+        assert self._weight.min() > 0, "a sample lies in no frame"
+
+    def push(self, spectrogram: np.ndarray) -> np.ndarray:
+        """Add frames, complex64 `[C, F, N]`; give the samples no later one reaches, `[C, N * hop]`."""
+        channels, _, count = spectrogram.shape
+        frames = np.fft.irfft(np.swapaxes(spectrogram, -1, -2), n=self._stft.n_fft, axis=-1)
+        pieces = self._by_hops(frames.astype(np.float32, copy=False) * self._stft.window())
+        out = np.zeros((channels, count + self._pieces - 1, self._stft.hop), np.float32)
+        out[:, : self._pieces - 1] = self._tail
+        for piece in range(self._pieces):
+            out[:, piece : piece + count] += pieces[..., piece, :]
+        self._tail = out[:, count:]
+        return (out[:, :count] / self._weight).reshape(channels, -1)
+
+    def _by_hops(self, frames: np.ndarray) -> np.ndarray:
+        """`[..., n_fft]` to `[..., pieces, hop]`, with zeros at the end."""
+        missing = self._pieces * self._stft.hop - self._stft.n_fft
+        padded = np.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(0, missing)])
+        return padded.reshape(*frames.shape[:-1], self._pieces, self._stft.hop)
+
+
+def patch_step(length: int, overlap: float) -> int:
+    """Frames from one patch of `length` frames to the next; `overlap` is the share they have in common.
 
     Raises:
-      ValueError: if `overlap` is out of range.
+      ValueError: if `overlap` is not in [0, 1).
     """
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap must be at least 0 and less than 1, got {overlap}")
-    step = max(1, round(length * (1 - overlap)))
-    count = 1 + max(0, -(-(frames - length) // step))
-    return np.arange(count) * step
+    return max(1, round(length * (1 - overlap)))
+
+
+def patch_count(frames: int, length: int, step: int) -> int:
+    """Patches of `length` frames, `step` apart, that cover `frames`; the last may reach past the end."""
+    return 1 + max(0, -(-(frames - length) // step))
 
 
 def crossfade_weights(length: int) -> np.ndarray:
@@ -132,49 +147,6 @@ def crossfade_weights(length: int) -> np.ndarray:
     what comes after.
     """
     return (np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2).astype(np.float32)
-
-
-def predict_mask(
-    magnitude: np.ndarray,
-    predict: Callable[[np.ndarray], np.ndarray],
-    *,
-    patch_frames: int,
-    batch_size: int,
-    overlap: float,
-) -> np.ndarray:
-    """The mask of a whole spectrogram from overlapping patches, cross-faded.
-
-    Args:
-      magnitude: float32 `[C, F, N]`.
-      predict: `[B, F, T]` magnitudes to `[B, F, T]` masks, both float32; called with the same shape
-        every time.
-      patch_frames: T.
-      batch_size: B.
-      overlap: share of a patch that overlaps the next, in [0, 1).
-
-    Returns:
-      float32 `[C, F, N]`, in the range of what `predict` returns.
-    """
-    channels, bins, frames = magnitude.shape
-    starts = patch_starts(frames, patch_frames, overlap)
-    end = int(starts[-1]) + patch_frames
-    padded = np.pad(magnitude, ((0, 0), (0, 0), (0, max(0, end - frames))))
-    places = [(c, int(s)) for s in starts for c in range(channels)]
-    weights = crossfade_weights(patch_frames)
-    mask = np.zeros((channels, bins, end), np.float32)
-    total = np.zeros(end, np.float32)
-    for start in starts:
-        total[start : start + patch_frames] += weights
-    assert total[:frames].min() > 0, "a frame lies in no patch"
-    batch = np.zeros((batch_size, bins, patch_frames), np.float32)
-    for first in range(0, len(places), batch_size):
-        group = places[first : first + batch_size]
-        for row, (channel, start) in enumerate(group):
-            batch[row] = padded[channel, :, start : start + patch_frames]
-        predicted = predict(batch)
-        for row, (channel, start) in enumerate(group):
-            mask[channel, :, start : start + patch_frames] += predicted[row] * weights
-    return (mask / total)[:, :, :frames]
 
 
 def apply_mask(mixture: np.ndarray, stft: Stft, mask_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:

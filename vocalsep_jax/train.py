@@ -36,6 +36,7 @@ from vocalsep_jax.optimizer import (
 )
 from vocalsep_jax.parallel import DataParallel, any_process, to_host
 from vocalsep_jax.schedule import Clock, Due, Interruption, Schedule
+from vocalsep_jax.streaming import MaskFilter
 from vocalsep_jax.train_step import (
     AXIS,
     QUALITIES,
@@ -52,6 +53,8 @@ _IN_FLIGHT = 2
 """Calls of the step that are not finished; enough to keep a device busy, few enough to bound memory."""
 
 _CLIP_SECONDS = 10
+_SONG_BATCH = 8
+"""Patches of the validation song that are predicted at once."""
 
 
 class ConfigError(Exception):
@@ -443,23 +446,24 @@ class _Training:
     def _score_song(self) -> dict[str, float]:
         """uSDR of the first validation song, whole; and clips of it to listen to."""
         song, audio = self._valid_song, self._config.audio
-        estimate = spectral.apply_mask(song.mixture, self._stft, self._mask)
+        mask_filter = MaskFilter(
+            self._stft,
+            self._masks,
+            channels=song.mixture.shape[1],
+            patch_frames=audio.patch_frames,
+            batch_size=_SONG_BATCH,
+            overlap=self._config.valid.song_overlap,
+        )
+        estimate = np.concatenate([mask_filter.push(song.mixture), mask_filter.finish()])
         loudest = _loudest_window(song.vocals, _CLIP_SECONDS * audio.sample_rate)
         clips = {"mixture": song.mixture, "predicted": estimate, "desired": song.vocals}
         self._monitor.audio(self._step, {k: x[loudest] for k, x in clips.items()}, audio.sample_rate)
         scores = {f"sdr_{name}": value for name, value in self._baselines.items()}
         return {"sdr": metrics.usdr(song.vocals, estimate)} | scores
 
-    def _mask(self, magnitude: np.ndarray) -> np.ndarray:
-        """The network's mask of magnitudes `[C, F, N]`, on this process's first device."""
-        variables = self._local_variables()
-        return spectral.predict_mask(
-            magnitude,
-            lambda batch: np.asarray(self._predict(variables, batch)),
-            patch_frames=self._config.audio.patch_frames,
-            batch_size=8,
-            overlap=self._config.valid.song_overlap,
-        )
+    def _masks(self, magnitudes: np.ndarray) -> np.ndarray:
+        """The network's masks of `[B, F, T]` magnitudes, on this process's first device."""
+        return np.asarray(self._predict(self._local_variables(), magnitudes))
 
     def _local_variables(self) -> dict[str, Any]:
         """The network's variables on this process's first device."""
@@ -478,7 +482,7 @@ class _Training:
 
     def _prediction_figure(self) -> plots.Figure:
         patch, audio = self._probe, self._config.audio
-        mask = self._mask(patch.mixture)[0]
+        mask = self._masks(np.repeat(patch.mixture, _SONG_BATCH, axis=0))[0]  # the shape songs have
         ideal = spectral.ratio_mask(patch.vocals, patch.accompaniment)[0]
         return plots.prediction(
             patch.mixture[0],
