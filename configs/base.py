@@ -1,8 +1,8 @@
 """The reference recipe, number for number.
 
 Command:   python -m vocalsep_jax.main --config configs/base.py --config.data.root=FOLDER
-Duration:  100 epochs of 1,625 steps. On two CPU cores a step takes about 1 s, an epoch half an hour: this is
-           a config for accelerators. Any run can be stopped and goes on with the same command.
+Duration:  100 epochs of 1,625 steps. On two CPU cores a step takes about 1 s, an epoch half an hour: this
+           is a config for accelerators. Any run can be stopped and goes on with the same command.
 Expect:    the published run of this recipe did not generalise: training MSE fell from 0.583 to 0.371
            while validation MSE stayed near 0.58 from epoch 29 on. It stands here as the baseline that other
            configs are measured against, not as the way to a good separator.

@@ -4,14 +4,22 @@ import soundfile
 
 from tests.conftest import tone
 from vocalsep_jax import audio
-from vocalsep_jax.audio import AudioError
+from vocalsep_jax.audio import AudioError, Encoding
+
+WAV = Encoding()
+
+
+def write(path, samples, rate=8000, encoding=WAV):
+    with audio.Writer(path, rate, samples.shape[1], encoding, len(samples)) as file:
+        for piece in np.array_split(samples, 3):
+            file.write(piece)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 6])
 @pytest.mark.parametrize("rate", [8000, 44_100, 192_000])
 def test_what_is_written_is_read(tmp_path, rng, channels, rate):
     samples = audio.quantise(rng.uniform(-1, 1, (500, channels)).astype(np.float32))
-    audio.write_wav(tmp_path / "new" / "a.wav", samples, rate)
+    write(tmp_path / "new" / "a.wav", samples, rate)
     back, back_rate = audio.read(tmp_path / "new" / "a.wav")
     assert back_rate == rate
     np.testing.assert_array_equal(back, samples)
@@ -20,7 +28,7 @@ def test_what_is_written_is_read(tmp_path, rng, channels, rate):
 
 def test_float_files_keep_values_above_full_scale(tmp_path):
     samples = np.array([[2.5], [-3.0]], np.float32)
-    audio.write_wav(tmp_path / "a.wav", samples, 8000, "FLOAT")
+    write(tmp_path / "a.wav", samples, encoding=Encoding("wav", "float32"))
     np.testing.assert_array_equal(audio.read(tmp_path / "a.wav")[0], samples)
 
 
@@ -58,9 +66,7 @@ def test_no_samples_and_not_finite(tmp_path):
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(AudioError, match="cannot be written"):
-        audio.write_wav(tmp_path / "file" / "a.wav", tone(440, 0.1), 8000)
-    with pytest.raises(AudioError, match="cannot be written"):
-        audio.write_wav(tmp_path / "a.wav", tone(440, 0.1), 8000, "NOT_A_FORMAT")
+        write(tmp_path / "file" / "a.wav", tone(440, 0.1))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
@@ -76,3 +82,78 @@ def test_fit_length():
     x = np.ones((5, 2), np.float32)
     assert audio.fit_length(x, 3).shape == (3, 2)
     np.testing.assert_array_equal(audio.fit_length(x, 7)[5:], 0)
+
+
+@pytest.mark.parametrize(
+    ("encoding", "subtype", "error"),
+    [
+        (WAV, "PCM_16", 2.0**-16),
+        (Encoding("wav", "int24"), "PCM_24", 2.0**-24),
+        (Encoding("flac"), "PCM_16", 2.0**-16),
+        (Encoding("flac", "int24"), "PCM_24", 2.0**-24),
+        (Encoding("wav", "float32"), "FLOAT", 0),
+        (Encoding("ogg", None), "VORBIS", 0.02),
+        (Encoding("mp3", None), "MPEG_LAYER_III", 0.02),
+    ],
+)
+def test_every_encoding(tmp_path, encoding, subtype, error):
+    path = tmp_path / f"a.{encoding.container}"
+    x = tone(440, 1.0, 44_100)
+    write(path, x, 44_100, encoding)
+    info = soundfile.info(path)
+    assert (info.format, info.subtype, info.samplerate) == (encoding.container.upper(), subtype, 44_100)
+    y, _ = audio.read(path)
+    assert len(y) >= len(x)
+    assert np.abs(y[2000 : len(x) - 2000] - x[2000:-2000]).max() <= error * 1.01
+
+
+@pytest.mark.parametrize(
+    ("container", "sample"), [("aiff", "int16"), ("flac", "float32"), ("mp3", "int16")]
+)
+def test_encodings_that_do_not_exist(container, sample):
+    with pytest.raises(ValueError, match=r"container must be one of|do not hold"):
+        Encoding(container, sample)
+
+
+def test_what_a_container_cannot_hold_is_refused_with_those_that_can(tmp_path):
+    with pytest.raises(AudioError, match=r"mp3 holds at most 2 channels and 48000 Hz.*can: wav, flac, ogg"):
+        audio.Writer(tmp_path / "a.mp3", 96_000, 2, Encoding("mp3", None), 10)
+    with pytest.raises(AudioError, match=r"flac holds at most 8 channels.*can: wav, ogg"):
+        audio.Writer(tmp_path / "a.flac", 48_000, 9, Encoding("flac"), 10)
+
+
+def test_beyond_four_gigabytes_wav_files_are_rf64(tmp_path):
+    with audio.Writer(tmp_path / "a.wav", 8000, 2, WAV, 2**31) as file:
+        file.write(tone(440, 0.1))
+    assert soundfile.info(tmp_path / "a.wav").format == "RF64"
+    assert len(audio.read(tmp_path / "a.wav")[0]) == 800
+
+
+def test_what_fails_halfway_leaves_nothing(tmp_path):
+    def fail():
+        with audio.Writer(tmp_path / "a.wav", 8000, 2, WAV, 800) as file:
+            file.write(tone(440, 0.1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_blocks_are_the_whole(tmp_path, rng, monkeypatch):
+    x = audio.quantise(rng.uniform(-1, 1, (1000, 2)).astype(np.float32))
+    write(tmp_path / "a.wav", x)
+    monkeypatch.setattr(audio, "_BLOCK", 300)
+    with audio.Reader(tmp_path / "a.wav") as reader:
+        assert (reader.rate, reader.channels, reader.frames) == (8000, 2, 1000)
+        blocks = list(reader.blocks())
+    assert [len(b) for b in blocks] == [300, 300, 300, 100]
+    np.testing.assert_array_equal(np.concatenate(blocks), x)
+
+
+@pytest.mark.parametrize("bits", [16, 24])
+def test_quantised_samples_are_on_the_grid(rng, bits):
+    x = audio.quantise(rng.uniform(-1.1, 1.1, 1000).astype(np.float32), bits)
+    steps = x.astype(np.float64) * 2 ** (bits - 1)
+    np.testing.assert_array_equal(steps, np.round(steps))
+    assert (steps.min(), steps.max()) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

@@ -44,6 +44,7 @@ CORE = {
     "vocalsep_jax.schedule",
     "vocalsep_jax.separate",
     "vocalsep_jax.spectral",
+    "vocalsep_jax.streaming",
     "vocalsep_jax.train",
     "vocalsep_jax.train_step",
     "vocalsep_jax.transfer",

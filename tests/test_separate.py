@@ -58,6 +58,28 @@ def test_shape_stays_and_the_stems_sum_to_the_input(separator, rng, rate, sample
     np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], x, atol=1e-6)
 
 
+def test_stems_come_in_blocks_as_they_become_final(separator, rng):
+    x = rng.uniform(-1, 1, (30_000, 2)).astype(np.float32)
+    came = 0
+
+    def blocks():
+        nonlocal came
+        for block in np.array_split(x, 60):
+            came += len(block)
+            yield block
+
+    seen = []
+    for stems in separator.stream(blocks(), 8000):
+        seen.append(stems)
+        assert sum(len(s["vocals"]) for s in seen) <= came
+    assert len(seen) > 10
+    for name, expected in separator.separate(x, 8000).items():
+        np.testing.assert_allclose(np.concatenate([s[name] for s in seen]), expected, atol=1e-6)
+    assert list(separator.stream([], 8000)) == []
+    with pytest.raises(ValueError, match="NaN or infinity"):
+        list(separator.stream([x[:10], np.full((5, 2), np.nan, np.float32)], 8000))
+
+
 def test_a_mono_vector_stays_one(separator):
     x = tone(440, 0.3)[:, 0]
     stems = separator.separate(x, 8000)
@@ -161,6 +183,64 @@ class TestCommand:
         for message in ("bad.wav: not readable", "missing.wav: no such file", "would overwrite", "3 of 5"):
             assert message in caplog.text
 
+    def test_folders_formats_and_names(self, run, tmp_path, capsys, caplog):
+        caplog.set_level("INFO")
+        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+        write_song(tmp_path / "in" / "deep", {"a": tone(550, 0.3)}, suffix="flac")
+        (tmp_path / "in" / "notes.txt").write_text("not sound")
+        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+        arguments += ["--flac", "--int24", "--stems", "vocals", "--filename", "{track} - {stem}.{ext}"]
+        assert separate.main(arguments) == 0
+        paths = [tmp_path / "out" / "tiny" / f"{track} - vocals.flac" for track in ("a", "deep/a")]
+        assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
+        assert [soundfile.info(p).subtype for p in paths] == ["PCM_24", "PCM_24"]
+        assert [soundfile.info(p).frames for p in paths] == [1600, 2400]
+        assert sum(p.is_file() for p in (tmp_path / "out").rglob("*")) == 2
+
+        before = [p.stat().st_mtime_ns for p in paths]
+        assert separate.main([*arguments, "--skip-existing"]) == 0
+        assert caplog.text.count("there already") == 2
+        assert [p.stat().st_mtime_ns for p in paths] == before
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--mp3", "--int16"], "mp3 files do not hold int16"),
+            (["--flac", "--float32"], "flac files do not hold float32"),
+            (["--stems", "vocals,drums"], "no 'drums'"),
+            (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
+            (["--filename", "{track}.wav"], "{stem} has to be in it"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, run, tmp_path, caplog, options, message):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+        assert separate.main([str(tmp_path / "in"), "--checkpoint", str(run), *options]) == 2
+        assert message in caplog.text
+
+    def test_a_folder_without_audio_is_an_error_of_usage(self, run, tmp_path, caplog):
+        assert separate.main([str(tmp_path), "--checkpoint", str(run)]) == 2
+        assert "no audio files in this folder" in caplog.text
+
+    def test_an_input_is_never_overwritten(self, run, tmp_path, caplog):
+        folder = write_song(tmp_path / "tiny", {"vocals": tone(440, 0.2)})
+        before = (folder / "vocals.wav").read_bytes()
+        arguments = [str(folder / "vocals.wav"), "--checkpoint", str(run), "-o", str(tmp_path)]
+        assert separate.main([*arguments, "--filename", "{stem}.{ext}"]) == 1
+        assert "would overwrite it" in caplog.text
+        assert (folder / "vocals.wav").read_bytes() == before
+
+    def test_a_file_damaged_halfway_leaves_nothing(self, run, tmp_path, caplog):
+        write_song(
+            tmp_path / "in", {"a": np.random.default_rng(0).uniform(-1, 1, (40_000, 2))}, suffix="flac"
+        )
+        path = tmp_path / "in" / "a.flac"
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+        path.write_bytes(content)
+        assert separate.main([str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
+        assert "a.flac: not readable as audio" in caplog.text
+        assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
     def test_no_checkpoint_is_an_error_of_usage(self, tmp_path, caplog):
         assert separate.main(["a.wav", "--checkpoint", str(tmp_path / "none")]) == 2
         assert "no such checkpoint" in caplog.text
@@ -176,6 +256,22 @@ class TestCommand:
         command += ["--checkpoint", str(run), "-o", str(tmp_path / "out")]
         assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
         assert list((tmp_path / ".cache" / "vocalsep_jax" / "compiled").glob("*/jit_apply*"))
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory")
+    def test_memory_does_not_depend_on_length(self, run, tmp_path):
+        """Twenty minutes against one: as floats they are 73 MB more, many times over if held whole."""
+        peaks = []
+        for minutes in (1, 20):
+            path = write_song(tmp_path / f"{minutes}", {"a": tone(440, 60 * minutes)}) / "a.wav"
+            arguments = [str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+            code = (
+                "from vocalsep_jax import separate\n"
+                f"assert separate.main({arguments}) == 0\n"
+                "print(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1])"
+            )
+            result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+            peaks.append(int(result.stdout.split()[-1]) * 1024)
+        assert peaks[1] < peaks[0] + 40e6
 
     def test_help_does_not_wait_for_jax(self):
         code = (

@@ -35,7 +35,10 @@ def main() -> int:
             stems = song.load(_RATE)
             folder = options.folder / options.split / song.name
             for name in ("vocals", "accompaniment", "mixture"):
-                audio.write_wav(folder / f"{name}.wav", getattr(stems, name), _RATE)
+                samples = getattr(stems, name)
+                path = folder / f"{name}.wav"
+                with audio.Writer(path, _RATE, samples.shape[1], audio.Encoding(), len(samples)) as file:
+                    file.write(samples)
             print(folder)
     except audio.AudioError as error:
         print(f"error: {error}", file=sys.stderr)

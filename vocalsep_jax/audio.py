@@ -5,8 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -17,9 +21,81 @@ from vocalsep_jax import files
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """Suffixes of the files this module reads."""
 
+_BLOCK = 2**16
+"""Samples read at a time."""
+
+_SUBTYPES: dict[str, dict[str | None, str]] = {
+    "wav": {"int16": "PCM_16", "int24": "PCM_24", "float32": "FLOAT"},
+    "flac": {"int16": "PCM_16", "int24": "PCM_24"},
+    "ogg": {None: "VORBIS"},
+    "mp3": {None: "MPEG_LAYER_III"},
+}
+"""libsndfile's names of what each container holds."""
+
+_LIMITS = {"wav": (1024, 2**31 - 1), "flac": (8, 655_350), "ogg": (255, 200_000), "mp3": (2, 48_000)}
+"""Channels and Hz that a container holds at most."""
+
+_WAV_LIMIT = 2**32 - 2**20
+"""Bytes of samples beyond which a WAV file's header cannot tell its size."""
+
 
 class AudioError(Exception):
     """An audio file cannot be used; the message names it and says why, in one line."""
+
+
+class Reader:
+    """An audio file that is read in blocks.
+
+    Attributes:
+      path: the file's.
+      rate: Hz.
+      channels: C.
+      frames: samples S of each channel, as the file's header says.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        """Open a file.
+
+        Raises:
+          AudioError: if it is missing or unreadable.
+        """
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise AudioError(f"{path}: {'is not a file' if self.path.exists() else 'no such file'}")
+        try:
+            self._file = soundfile.SoundFile(self.path)
+        except (soundfile.LibsndfileError, OSError) as error:
+            raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+        self.rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        self.frames: int = self._file.frames
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The samples, float32 `[S, C]`, S from 1 on, all finite; once.
+
+        Raises:
+          AudioError: if there are none, or some are damaged or not finite.
+        """
+        any_came = False
+        while True:
+            try:
+                block = self._file.read(_BLOCK, dtype="float32", always_2d=True)
+            except (soundfile.LibsndfileError, OSError) as error:
+                raise AudioError(f"{self.path}: not readable as audio ({_reason(error)})") from error
+            if not len(block):
+                break
+            if not np.isfinite(block).all():
+                raise AudioError(f"{self.path}: holds samples that are not finite (NaN or infinity)")
+            any_came = True
+            yield block
+        if not any_came:
+            raise AudioError(f"{self.path}: holds no samples")
 
 
 def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
@@ -31,39 +107,110 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     Raises:
       AudioError: if the file is missing, unreadable, without samples, or holds NaN or infinity.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-    try:
-        samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
-    if samples.shape[0] == 0:
-        raise AudioError(f"{path}: holds no samples")
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds samples that are not finite (NaN or infinity)")
-    return samples, rate
+    with Reader(path) as reader:
+        return np.concatenate(list(reader.blocks())), reader.rate
 
 
-def write_wav(
-    path: str | os.PathLike[str], samples: np.ndarray, rate: int, subtype: str = "PCM_16"
-) -> None:
-    """Write `[S, C]` as WAV under its final name only when complete. Values beyond ±1 are clipped.
+@dataclass(frozen=True)
+class Encoding:
+    """How samples are kept in a file.
 
-    Raises:
-      AudioError: if the file cannot be written.
+    Attributes:
+      container: `wav`, `flac`, `ogg` or `mp3`: the file's suffix.
+      sample: `int16`, `int24` or `float32`; None where the coding is lossy.
     """
-    path = Path(path)
-    try:
-        with files.replacing(path) as partial:
-            soundfile.write(partial, samples, rate, subtype=subtype, format="WAV")
-    except (soundfile.LibsndfileError, OSError, ValueError) as error:
-        raise AudioError(f"{path}: cannot be written ({_reason(error)})") from error
+
+    container: str = "wav"
+    sample: str | None = "int16"
+
+    def __post_init__(self) -> None:
+        if self.container not in _SUBTYPES:
+            raise ValueError(f"the container must be one of {', '.join(_SUBTYPES)}, not {self.container!r}")
+        if self.sample not in _SUBTYPES[self.container]:
+            able = [name for name, subtypes in _SUBTYPES.items() if self.sample in subtypes]
+            raise ValueError(
+                f"{self.container} files do not hold {self.sample} samples; these do: {', '.join(able)}"
+            )
+
+    @property
+    def bits(self) -> int | None:
+        """Bits of an integer sample, or None."""
+        return {"int16": 16, "int24": 24}.get(self.sample or "")
 
 
-def quantise(samples: np.ndarray) -> np.ndarray:
-    """Round to the 16-bit grid (multiples of 2^-15), clipped to its range; float32, same shape."""
-    return (np.clip(np.round(samples * 32768.0), -32768, 32767) / 32768.0).astype(np.float32)
+class Writer:
+    """An audio file that is written in blocks, and has its name only when it is complete.
+
+    A context manager: what fails within leaves nothing. WAV files that would be beyond 4 GiB become RF64.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], rate: int, channels: int, encoding: Encoding, frames: int
+    ):
+        """Start a file of about `frames` samples a channel.
+
+        Raises:
+          AudioError: if the container cannot hold such a rate or so many channels.
+        """
+        self.path = Path(path)
+        self._rate, self._channels, self._encoding = rate, channels, encoding
+        most_channels, most_rate = _LIMITS[encoding.container]
+        if channels > most_channels or rate > most_rate:
+            able = [name for name, (c, r) in _LIMITS.items() if channels <= c and rate <= r]
+            raise AudioError(
+                f"{path}: {encoding.container} holds at most {most_channels} channels and {most_rate} Hz, "
+                f"not {channels} and {rate}; these can: {', '.join(able) or 'none'}"
+            )
+        large = frames * channels * (4 if encoding.sample == "float32" else 3) > _WAV_LIMIT
+        self._format = "RF64" if large and encoding.container == "wav" else encoding.container.upper()
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Writer:
+        with self._errors(), contextlib.ExitStack() as stack:
+            partial = stack.enter_context(files.replacing(self.path))
+            self._file = stack.enter_context(
+                soundfile.SoundFile(
+                    partial,
+                    "w",
+                    self._rate,
+                    self._channels,
+                    _SUBTYPES[self._encoding.container][self._encoding.sample],
+                    format=self._format,
+                )
+            )
+            self._stack = stack.pop_all()
+        return self
+
+    def write(self, samples: np.ndarray) -> None:
+        """Append float32 `[S, C]`. Integer samples are rounded, and clipped at full scale.
+
+        Raises:
+          AudioError: if that fails (as on a full disk).
+        """
+        if self._encoding.bits:  # libsndfile would cut them off
+            samples = quantise(samples, self._encoding.bits)
+        with self._errors():
+            self._file.write(samples)
+
+    def __exit__(self, *details: Any) -> None:
+        with self._errors():
+            self._stack.__exit__(*details)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError, ValueError) as error:
+            raise AudioError(f"{self.path}: cannot be written ({_reason(error)})") from error
+
+
+def quantise(samples: np.ndarray, bits: int = 16) -> np.ndarray:
+    """Round to the grid of integers of so many bits (multiples of `2^(1 - bits)`), clipped to its range.
+
+    The result is float32, which holds up to 24 bits exactly.
+    """
+    full = 2.0 ** (bits - 1)
+    return (np.clip(np.round(samples * full), -full, full - 1) / full).astype(np.float32)
 
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:

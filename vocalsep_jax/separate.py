@@ -8,11 +8,12 @@ writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vocalsep_jax.huge_pages import restart_with_huge_pages
@@ -28,6 +29,8 @@ from vocalsep_jax.console import start_logging
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
 STEMS = ("vocals", "no_vocals")
+
+_SIXTEEN_BIT = audio.Encoding()
 log = logging.getLogger(__name__)
 
 
@@ -158,35 +161,69 @@ class Separator:
         return streaming.VoiceStream(mask_filter, sample_rate, self.sample_rate, channels)
 
     def separate_file(
-        self, path: str | os.PathLike[str], out: str | os.PathLike[str], *, float32: bool = False
+        self,
+        path: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        encoding: audio.Encoding = _SIXTEEN_BIT,
     ) -> dict[str, Path]:
-        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`.
-
-        Rate, channels and length are the input's. 16-bit stems of a 16-bit input sum to it exactly
-        where none of them clips.
-
-        Args:
-          path: the song.
-          out: folder OUT.
-          float32: write 32-bit float samples instead of 16-bit integers.
+        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`; see `separate_to`.
 
         Returns:
           The file written for each stem.
+        """
+        folder = Path(out) / self.name / Path(path).stem
+        outputs = {name: folder / f"{name}.{encoding.container}" for name in STEMS}
+        self.separate_to(path, outputs, encoding=encoding)
+        return outputs
+
+    def separate_to(
+        self,
+        path: str | os.PathLike[str],
+        outputs: Mapping[str, str | os.PathLike[str]],
+        *,
+        encoding: audio.Encoding = _SIXTEEN_BIT,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Separate a file into files, in memory that does not depend on its length.
+
+        Rate, channels and length are the input's. Integer stems of an input with as many bits sum to it
+        exactly where none of them clips.
+
+        Args:
+          path: the song.
+          outputs: where each stem goes; some of `STEMS`, or all.
+          encoding: of the outputs.
+          progress: called with the samples that are done and those there are in all.
+
+        Returns:
+          Samples of the song.
 
         Raises:
-          AudioError: if the input cannot be used or an output cannot be written.
+          AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
+          ValueError: if there is no such stem.
         """
-        mixture, rate = audio.read(path)
-        stems = self.separate(mixture, rate)
-        if not float32:
-            stems["vocals"] = audio.quantise(stems["vocals"])
-            stems["no_vocals"] = mixture - stems["vocals"]
-        folder = Path(out) / self.name / Path(path).stem
-        written = {}
-        for name, samples in stems.items():
-            written[name] = folder / f"{name}.wav"
-            audio.write_wav(written[name], samples, rate, "FLOAT" if float32 else "PCM_16")
-        return written
+        if unknown := [name for name in outputs if name not in STEMS]:
+            raise ValueError(f"stems are {', '.join(STEMS)}, not {unknown[0]!r}")
+        done = 0
+        with audio.Reader(path) as song, contextlib.ExitStack() as stack:
+            writers = {
+                name: stack.enter_context(
+                    audio.Writer(out, song.rate, song.channels, encoding, song.frames)
+                )
+                for name, out in outputs.items()
+            }
+            for stems in self.stream(song.blocks(), song.rate):
+                if encoding.bits:
+                    mixture = stems["vocals"] + stems["no_vocals"]
+                    stems["vocals"] = audio.quantise(stems["vocals"], encoding.bits)
+                    stems["no_vocals"] = mixture - stems["vocals"]
+                for name, writer in writers.items():
+                    writer.write(stems[name])
+                done += len(stems["vocals"])
+                if progress:
+                    progress(done, max(done, song.frames))
+        return done
 
 
 def apply_resampled_mask(
@@ -221,7 +258,12 @@ def _parser() -> argparse.ArgumentParser:
         description="Separate the singing voice of songs from the instruments.",
         epilog="Exit code: 0 all songs done, 1 some failed, 2 wrong usage.",
     )
-    parser.add_argument("songs", nargs="+", metavar="SONG", help="audio files (wav, flac, ogg, mp3)")
+    parser.add_argument(
+        "songs",
+        nargs="+",
+        metavar="SONG",
+        help=f"audio files ({', '.join(x[1:] for x in audio.SUFFIXES)}), or folders of them, however deep",
+    )
     parser.add_argument(
         "--checkpoint", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it"
     )
@@ -229,28 +271,98 @@ def _parser() -> argparse.ArgumentParser:
         "-o", "--out", default="separated", metavar="OUT", help="folder to write to (%(default)s)"
     )
     parser.add_argument(
+        "--filename",
+        default="{track}/{stem}.{ext}",
+        help="of the outputs, below OUT/<model> (%(default)s)",
+    )
+    parser.add_argument(
+        "--stems", default=",".join(STEMS), help="which to write, with commas between (%(default)s)"
+    )
+    container = parser.add_mutually_exclusive_group()
+    for name in ("wav", "flac", "ogg", "mp3"):
+        default = ", the default" if name == "wav" else ""
+        container.add_argument(
+            f"--{name}", dest="container", action="store_const", const=name, help=f"write {name}{default}"
+        )
+    sample = parser.add_mutually_exclusive_group()
+    for name, what in (("int16", "16-bit, the default"), ("int24", "24-bit"), ("float32", "32-bit float")):
+        sample.add_argument(
+            f"--{name}", dest="sample", action="store_const", const=name, help=f"{what} samples (wav, flac)"
+        )
+    parser.add_argument("--skip-existing", action="store_true", help="leave songs whose outputs are there")
+    parser.add_argument(
         "--overlap", type=float, default=0.5, help="overlap of patches, 0 to below 1 (%(default)s)"
     )
     parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
-    parser.add_argument("--float32", action="store_true", help="write 32-bit float, not 16-bit")
     parser.add_argument("-d", "--device", help="cpu, gpu or tpu (the best there is)")
     return parser
 
 
-def _tracks(songs: Sequence[str]) -> list[tuple[str, str | None]]:
-    """Each song with, where its output would fall on that of an earlier one, that earlier song."""
-    first: dict[str, str] = {}
-    return [(s, None if (f := first.setdefault(Path(s).stem, s)) is s else f) for s in songs]
+def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Files and their track names: those given, and those in folders given, by their place in there."""
+    for song in songs:
+        path = Path(song)
+        if not path.is_dir():
+            yield path, path.stem
+            continue
+        within = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+        if not within:
+            raise ValueError(f"{song}: no audio files in this folder")
+        for file in within:
+            yield file, file.relative_to(path).with_suffix("").as_posix()
+
+
+def _outputs(options: argparse.Namespace, folder: Path, track: str, ext: str) -> dict[str, Path]:
+    """Where each stem of a track goes."""
+    try:
+        return {
+            stem: folder / options.filename.format(track=track, stem=stem, ext=ext)
+            for stem in options.stems.split(",")
+        }
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"--filename {options.filename!r}: only {{track}}, {{stem}} and {{ext}} are filled in"
+        ) from error
+
+
+class _Bar:
+    """The progress of a song on one line of a terminal."""
+
+    def __init__(self, title: str, rate: int):
+        self._title, self._rate = title, rate
+        self._begin, self._shown = time.monotonic(), 0.0
+
+    def show(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not sys.stderr.isatty() or now - self._shown < 0.2:
+            return
+        self._shown = now
+        speed = done / self._rate / (now - self._begin)
+        left = (total - done) / self._rate / speed
+        line = f"{self._title}: {100 * done / total:3.0f} %  {speed:.1f} x real time  {left:.0f} s left"
+        sys.stderr.write(f"\r{line[:100]:100}")
+        if done == total:
+            sys.stderr.write(f"\r{'':100}\r")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
     options = _parser().parse_args(argv)
-    from vocalsep_jax.compile_cache import use_compile_cache
-
-    use_compile_cache()
+    container = options.container or "wav"
+    lossless = container in ("wav", "flac")
     try:
+        encoding = audio.Encoding(container, options.sample or ("int16" if lossless else None))
+        if unknown := set(options.stems.split(",")) - set(STEMS):
+            raise ValueError(f"--stems: there are {', '.join(STEMS)}, no {unknown.pop()!r}")
+        tracks = list(_tracks(options.songs))
+        names = [*_outputs(options, Path(), "track", "ext").values()]
+        if len(set(names)) < len(names):
+            raise ValueError(f"--filename {options.filename!r}: {{stem}} has to be in it")
+
+        from vocalsep_jax.compile_cache import use_compile_cache
+
+        use_compile_cache()
         separator = Separator(
             options.checkpoint,
             overlap=options.overlap,
@@ -260,22 +372,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (runs.RunError, ValueError) as error:
         log.error("error: %s", error)
         return 2
+    taken: dict[Path, Path] = {}
     failed = 0
-    for number, (song, clash) in enumerate(_tracks(options.songs), start=1):
+    for number, (song, track) in enumerate(tracks, start=1):
+        outputs = _outputs(options, Path(options.out) / separator.name, track, container)
         begin = time.monotonic()
         try:
-            if clash:
-                raise audio.AudioError(f"{song}: its output would overwrite that of {clash}")
-            written = separator.separate_file(song, options.out, float32=options.float32)
+            for output in outputs.values():
+                if (earlier := taken.setdefault(output, song)) is not song:
+                    raise audio.AudioError(f"{song}: its output would overwrite that of {earlier}")
+                if output.exists() and output.samefile(song):
+                    raise audio.AudioError(f"{song}: its output would overwrite it")
+            if options.skip_existing and all(output.exists() for output in outputs.values()):
+                log.info("[%d/%d] %s: there already", number, len(tracks), song)
+                continue
+            with audio.Reader(song) as reader:
+                rate = reader.rate
+            bar = _Bar(str(song), rate)
+            samples = separator.separate_to(song, outputs, encoding=encoding, progress=bar.show)
         except audio.AudioError as error:
             failed += 1
             log.error("error: %s", error)
             continue
         seconds = time.monotonic() - begin
-        log.info("[%d/%d] %s: %.1f s", number, len(options.songs), song, seconds)
-        print(*written.values(), sep="\n")
+        speed = samples / rate / seconds
+        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, len(tracks), song, seconds, speed)
+        print(*outputs.values(), sep="\n", flush=True)
     if failed:
-        log.error("%d of %d songs failed", failed, len(options.songs))
+        log.error("%d of %d songs failed", failed, len(tracks))
     return 1 if failed else 0
 
 
