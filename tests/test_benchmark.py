@@ -42,12 +42,14 @@ def test_cases_take_turns_and_one_that_fails_is_left_out(caplog):
 def test_rates_and_ratios_come_from_medians():
     cases = [tool.Case("ours", print, 4), tool.Case("peer", print, 4)]
     cases[0].seconds, cases[1].seconds = [1.0, 2.0, 9.0], [3.0, 3.0, 3.0]
-    ours, peer = tool.rows("forward", cases, 2e9, {"matmul_flops": 8e9})
+    cases[0].moved_bytes = 2e9
+    ours, peer = tool.rows("forward", cases, 2e9, {"matmul_flops": 8e9, "copy_bytes": 4e9})
     assert (ours["seconds"], ours["fastest"], ours["slowest"]) == (2.0, 1.0, 9.0)
     assert (ours["patches_per_second"], ours["flops_per_second"]) == (2.0, 4e9)
     assert ours["share_of_matmul"] == 0.5
     assert (ours["ratio"], peer["ratio"]) == (1.0, 1.5)
-    assert "| forward | peer | 3 | 3 to 3 | 1.33 | 2.667 | 33 % |" in tool.table([ours, peer])
+    assert (ours["share_of_copy"], peer["share_of_copy"]) == (0.25, None)
+    assert "| forward | peer | 3 | 3 to 3 | 1.33 | 2.667 | 33 % |  |" in tool.table([ours, peer])
 
 
 def test_everything_is_measured_and_written(tmp_path, capsys):
@@ -56,6 +58,9 @@ def test_everything_is_measured_and_written(tmp_path, capsys):
     content = json.loads((tmp_path / "b.json").read_text())
     assert [row["what"] for row in content["results"]][:3] == ["train-step", "forward", "separate"]
     assert all(row["seconds"] > 0 and row["first_seconds"] > 0 for row in content["results"])
+    step = content["results"][0]
+    assert step["first_seconds"] > step["compile_seconds"] > 0
+    assert min(step[x] for x in ("temporary_bytes", "kept_bytes_per_patch", "share_of_copy")) > 0
     assert content["ceilings"]["matmul_flops"] > 1e8
     assert {"device", "cores", "jax"} <= content["machine"].keys()
     assert content["options"]["width"] == 1

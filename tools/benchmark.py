@@ -75,9 +75,11 @@ class Case:
       name: who does it.
       run: does it once, and waits until it is done.
       patches: patches it takes in, or makes.
-      first: seconds of the first run, compilation included.
+      first: seconds of the first run, with compilation.
       seconds: of each further run.
-      peak_bytes: memory the program needs beside its inputs and outputs, where that is known.
+      compiling: seconds that compiling took, where that was apart from the first run.
+      temporary_bytes: memory the program needs beside its inputs and outputs, where that is known.
+      moved_bytes: memory it reads and writes in a run, as the compiler counts, where that is known.
       kept_bytes: what a training step's backward pass keeps for each patch.
     """
 
@@ -86,8 +88,19 @@ class Case:
     patches: int
     first: float = 0.0
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None
+    compiling: float = 0.0
+    temporary_bytes: int | None = None
+    moved_bytes: float | None = None
     kept_bytes: int | None = None
+
+    def compile(self, function: Any, *arguments: Any) -> None:
+        """Compile what `run` calls, once for it and for what the compiler tells of it."""
+        begin = time.perf_counter()
+        compiled = function.lower(*arguments).compile()
+        self.compiling = time.perf_counter() - begin
+        if (memory := compiled.memory_analysis()) is not None:
+            self.temporary_bytes = int(memory.temp_size_in_bytes)
+        self.moved_bytes = (compiled.cost_analysis() or {}).get("bytes accessed")
 
 
 class Layer(NamedTuple):
@@ -159,7 +172,7 @@ def jax_train_step(options: argparse.Namespace, form: str) -> Case:
         jax.block_until_ready((state, loss))
 
     case = Case(_name(form), run, options.batch_size)
-    case.peak_bytes = _temporary_bytes(step, state, batch)
+    case.compile(step, state, batch)
     # `auto` would count what the forms of all platforms keep.
     known = form if form != "auto" else ("cpu" if jax.default_backend() == "cpu" else "lax")
     objective = make_objective(_network(options, known), losses.mse, rematerialise=options.rematerialise)
@@ -177,7 +190,7 @@ def jax_forward(options: argparse.Namespace, form: str) -> Case:
         jax.block_until_ready(apply(variables, x))
 
     case = Case(_name(form), run, options.batch_size)
-    case.peak_bytes = _temporary_bytes(apply, variables, x)
+    case.compile(apply, variables, x)
     return case
 
 
@@ -196,12 +209,6 @@ def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
     key = jax.random.key(0, impl="rbg")  # the quickest to compile for
     variables = jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE)))
     return jax.jit(model.apply), variables
-
-
-def _temporary_bytes(function: Any, *arguments: Any) -> int | None:
-    """Memory a compiled function takes beside its arguments and results."""
-    memory = function.lower(*arguments).compile().memory_analysis()
-    return None if memory is None else int(memory.temp_size_in_bytes)
 
 
 def jax_separate(options: argparse.Namespace, form: str) -> Case:
@@ -288,7 +295,7 @@ def _resident_input(store: MemoryStore, size: int) -> Case:
             jax.block_until_ready(make(np.uint32(step * size), songs))
 
     case = Case("vocalsep_jax, on the device", run, _INPUT_BATCHES * size)
-    case.peak_bytes = _temporary_bytes(make, np.uint32(0), songs)
+    case.compile(make, np.uint32(0), songs)
     return case
 
 
@@ -327,7 +334,7 @@ def measure(cases: Sequence[Case], rounds: int) -> list[Case]:
         except Exception as error:  # a peer that cannot run here (no compiler, no memory) ends nothing
             log.warning("%s: left out (%s)", case.name, (str(error).strip() or repr(error)).splitlines()[0])
             continue
-        case.first = time.perf_counter() - begin
+        case.first = case.compiling + time.perf_counter() - begin
         able.append(case)
     for done in range(rounds):
         for case in able:
@@ -353,6 +360,7 @@ def rows(
     for case in cases:
         median = float(np.median(case.seconds))
         rate = None if patch_operations is None else case.patches * patch_operations / median
+        moved = case.moved_bytes
         result.append(
             {
                 "what": what,
@@ -363,8 +371,10 @@ def rows(
                 "patches_per_second": case.patches / median,
                 "flops_per_second": rate,
                 "share_of_matmul": None if rate is None else rate / ceiling["matmul_flops"],
+                "share_of_copy": moved / median / ceiling["copy_bytes"] if moved else None,
+                "compile_seconds": case.compiling,
                 "first_seconds": case.first,
-                "temporary_bytes": case.peak_bytes,
+                "temporary_bytes": case.temporary_bytes,
                 "kept_bytes_per_patch": case.kept_bytes,
                 "ratio": median / float(np.median(cases[0].seconds)),
             }
@@ -375,9 +385,9 @@ def rows(
 def table(results: Sequence[dict[str, Any]]) -> str:
     """The results as Markdown."""
     lines = [
-        "| what | who | median s | fastest to slowest | patches/s | GFLOP/s | of matmul | first s "
-        "| temporary MB | kept MB a patch | ours is faster by |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        "| what | who | median s | fastest to slowest | patches/s | GFLOP/s | of matmul | of copy "
+        "| first s | temporary MB | kept MB a patch | ours is faster by |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for r in results:
         cells = [
@@ -388,6 +398,7 @@ def table(results: Sequence[dict[str, Any]]) -> str:
             f"{r['patches_per_second']:.3g}",
             "" if r["flops_per_second"] is None else f"{r['flops_per_second'] / 1e9:.4g}",
             "" if r["share_of_matmul"] is None else f"{100 * r['share_of_matmul']:.0f} %",
+            "" if r["share_of_copy"] is None else f"{100 * r['share_of_copy']:.0f} %",
             f"{r['first_seconds']:.3g}",
             "" if r["temporary_bytes"] is None else f"{r['temporary_bytes'] / 1e6:.0f}",
             "" if r["kept_bytes_per_patch"] is None else f"{r['kept_bytes_per_patch'] / 1e6:.1f}",
