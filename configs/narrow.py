@@ -1,7 +1,7 @@
-"""A narrow network for a handful of real songs, in twenty minutes on two CPU cores.
+"""A narrow network for a handful of real songs, in minutes on two CPU cores.
 
 Command:   python -m vocalsep_jax.main --config configs/narrow.py --config.data.root=FOLDER
-Duration:  about 20 minutes on two CPU cores.
+Duration:  6 min 20 s on two CPU cores.
 Expect:    with three training songs, a voice that scores above the mixture and above silence (0 dB uSDR) on
            a song it has not seen; the README has the numbers. More songs help more than more steps.
 

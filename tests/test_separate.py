@@ -210,6 +210,7 @@ class TestCommand:
             (["--stems", "vocals,drums"], "no 'drums'"),
             (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
             (["--filename", "{track}.wav"], "{stem} has to be in it"),
+            ([""], "name is empty"),
         ],
     )
     def test_options_that_do_not_go_together(self, run, tmp_path, caplog, options, message):

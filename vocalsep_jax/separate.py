@@ -302,6 +302,8 @@ def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """Files and their track names: those given, and those in folders given, by their place in there."""
     for song in songs:
         path = Path(song)
+        if not song:  # an empty variable of a shell, say; as a path it would be the folder we are in
+            raise ValueError("a song's name is empty")
         if not path.is_dir():
             yield path, path.stem
             continue
