@@ -210,7 +210,6 @@ class TestCommand:
             (["--stems", "vocals,drums"], "no 'drums'"),
             (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
             (["--filename", "{track}.wav"], "{stem} has to be in it"),
-            ([""], "name is empty"),
         ],
     )
     def test_options_that_do_not_go_together(self, run, tmp_path, caplog, options, message):
@@ -221,6 +220,8 @@ class TestCommand:
     def test_a_folder_without_audio_is_an_error_of_usage(self, run, tmp_path, caplog):
         assert separate.main([str(tmp_path), "--checkpoint", str(run)]) == 2
         assert "no audio files in this folder" in caplog.text
+        assert separate.main(["", "--checkpoint", str(run)]) == 2
+        assert "name is empty" in caplog.text
 
     def test_an_input_is_never_overwritten(self, run, tmp_path, caplog):
         folder = write_song(tmp_path / "tiny", {"vocals": tone(440, 0.2)})
