@@ -35,6 +35,9 @@ STFT_ON = ("host", "device")
 _STEPS_PER_DISPATCH = 10
 """On accelerators: enough to hide what sending a step off takes."""
 
+_UNKNOWN = 2**62
+"""Bytes of memory that a device is taken to have where that is not known."""
+
 _LOOKED_AT = 16
 """Validation patches among which the one for the figure is chosen."""
 
@@ -275,7 +278,7 @@ def open_songs(library: Library, config: Any, recipe: Recipe, parallel: DataPara
     songs are read from their files every time.
 
     Raises:
-      ValueError: if `data.placement` or `data.stft_on` is unknown, or cannot be.
+      ValueError: if the songs cannot be where `data.placement` wants them.
       SongError: if a song cannot be read or the cache cannot be written.
     """
     placement, rate = config.data.placement, config.audio.sample_rate
@@ -295,12 +298,14 @@ def open_songs(library: Library, config: Any, recipe: Recipe, parallel: DataPara
     samples = sum(map(sum, lengths.values()))
     size = prepared.memory_bytes(samples)
     host_memory = prepared.available_memory() // processes_on_this_host()
-    device_memory = parallel.memory_per_device(host_memory)
+    forced = placement == "resident" or not has_tensorflow
+    # Devices that do not say are tried only where there is no other way.
+    device_memory = parallel.memory_per_device(host_memory) or (_UNKNOWN if forced else 0)
     # Without TensorFlow they are in the host's memory already.
     needed = host_memory if has_tensorflow else host_memory + size
     fit = fits(samples, recipe.crop, device_memory=device_memory, host_memory=needed)
     if any_process(not fit):
-        if placement == "resident" or not has_tensorflow:
+        if forced:
             raise ValueError(
                 f"data.placement {placement}: {size / 1e9:.3g} GB of songs, but only half of the "
                 f"{device_memory / 1e9:.3g} GB of a device's memory is for them (the host has "
