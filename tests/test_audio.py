@@ -1,3 +1,5 @@
+import sys
+
 import numpy as np
 import pytest
 import soundfile
@@ -36,6 +38,9 @@ def test_quantise_rounds_and_clips():
     values = np.array([0.0, 0.4 / 32768, 0.6 / 32768, 1.0, -1.0, 3.0], np.float32)
     expected = np.array([0, 0, 1, 32767, -32768, 32767]) / 32768
     np.testing.assert_array_equal(audio.quantise(values), expected.astype(np.float32))
+    np.testing.assert_array_equal(
+        audio.quantise(np.float32([3e38, -3e38])), np.float32([32767 / 32768, -1])
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,6 +73,59 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(AudioError, match="cannot be written"):
         write(tmp_path / "file" / "a.wav", tone(440, 0.1))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+@pytest.mark.parametrize(
+    "encoding",
+    [WAV, Encoding("flac"), Encoding("ogg", None), Encoding("mp3", None)],
+    ids=lambda e: e.container,
+)
+def test_a_disk_that_is_full_at_the_last_bytes_is_noticed(tmp_path, rng, encoding):
+    """What encoders write when they are closed; libsndfile does not say that it failed."""
+    import resource
+
+    samples = rng.uniform(-0.5, 0.5, (50_000, 2)).astype(np.float32)
+    path = tmp_path / "a"
+    write(path, samples, 44_100, encoding)
+    size = path.stat().st_size
+    path.unlink()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for missing in (100, 1000, size // 2, size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, before[1]))
+        try:
+            with pytest.raises(AudioError, match="cannot be written"):
+                write(path, samples, 44_100, encoding)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_the_place_of_an_output_is_found_before_writing(tmp_path):
+    (tmp_path / "a.wav").mkdir()
+    with (
+        pytest.raises(AudioError, match=r"a\.wav: cannot be written \(is a folder\)"),
+        audio.Writer(tmp_path / "a.wav", 8000, 1, WAV, 5),
+    ):
+        pytest.fail("started to write")
+
+
+@pytest.mark.parametrize("name", ["a.raw", "no suffix", "bytes\udcff.wav", "x" * 200, "{a}\n.wav"])
+def test_a_file_may_have_any_name(tmp_path, name):
+    samples = audio.quantise(tone(440, 0.1))
+    try:
+        write(tmp_path / name, samples)
+    except AudioError:
+        pytest.skip("this file system has no such names")
+    np.testing.assert_array_equal(audio.read(tmp_path / name)[0], samples)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".wav", "a\nb\x1b[31m\u2028c\udcff.wav"])
+def test_errors_are_one_line_whatever_the_name(tmp_path, name):
+    with pytest.raises(AudioError) as error:
+        audio.Reader(tmp_path / name)
+    assert len(str(error.value).splitlines()) == 1
+    assert str(error.value).isprintable()
 
 
 def test_resampling_keeps_a_tone():
@@ -149,6 +207,31 @@ def test_blocks_are_the_whole(tmp_path, rng, monkeypatch):
         blocks = list(reader.blocks())
     assert [len(b) for b in blocks] == [300, 300, 300, 100]
     np.testing.assert_array_equal(np.concatenate(blocks), x)
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [WAV, Encoding("flac"), Encoding("ogg", None), Encoding("mp3", None)],
+    ids=lambda e: e.container,
+)
+@pytest.mark.parametrize("rate", [8000, 44_100])
+def test_compressed_sound_goes_on_from_block_to_block(tmp_path, monkeypatch, encoding, rate):
+    """MP3's frames hold bits of later ones; a seek between blocks would lose them."""
+    monkeypatch.setattr(audio, "_BLOCK", 5000)
+    x = tone(300, 60_000 / rate, rate)
+    write(tmp_path / "a", x, rate, encoding)
+    y, _ = audio.read(tmp_path / "a")
+    assert len(y) >= len(x)
+    assert np.abs(y[2000 : len(x) - 2000] - x[2000:-2000]).max() < 0.02
+    whole, _ = soundfile.read(tmp_path / "a", dtype="float32")
+    np.testing.assert_allclose(y, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("container", ["ogg", "mp3"])
+def test_lossy_encoders_survive_very_large_numbers(tmp_path, rng, container):
+    samples = (1e9 * rng.uniform(-1, 1, (40_000, 2))).astype(np.float32)
+    write(tmp_path / "a", samples, 8000, Encoding(container, None))
+    assert len(audio.read(tmp_path / "a")[0]) >= len(samples)
 
 
 @pytest.mark.parametrize("bits", [16, 24])

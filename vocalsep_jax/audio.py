@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import soundfile
 import soxr
 
 from vocalsep_jax import files
+from vocalsep_jax.console import one_line
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 """Suffixes of the files this module reads."""
@@ -42,6 +44,20 @@ _WAV_LIMIT = 2**32 - 2**20
 class AudioError(Exception):
     """An audio file cannot be used; the message names it and says why, in one line."""
 
+    def __init__(self, message: str):
+        super().__init__(one_line(message))
+
+
+class _Stream(soundfile.SoundFile):
+    """A file that is read from its beginning to its end.
+
+    soundfile seeks to where it is after every read of a file that is seekable. An MP3 decoder then forgets
+    the bits that earlier frames have saved up for later ones, and what follows is wrong.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
 
 class Reader:
     """An audio file that is read in blocks.
@@ -60,10 +76,15 @@ class Reader:
           AudioError: if it is missing or unreadable.
         """
         self.path = Path(path)
-        if not self.path.is_file():
-            raise AudioError(f"{path}: {'is not a file' if self.path.exists() else 'no such file'}")
         try:
-            self._file = soundfile.SoundFile(self.path)
+            if not self.path.is_file():
+                raise AudioError(f"{path}: {'is not a file' if self.path.exists() else 'no such file'}")
+            with contextlib.ExitStack() as stack:
+                # Opened here: soundfile wants names in UTF-8 and takes .raw for samples without a header,
+                # and libsndfile does not say why it cannot open a file.
+                opened = stack.enter_context(self.path.open("rb", buffering=0))
+                self._file = stack.enter_context(_Stream(opened.fileno(), closefd=False))
+                self._stack = stack.pop_all()
         except (soundfile.LibsndfileError, OSError) as error:
             raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
         self.rate: int = self._file.samplerate
@@ -74,7 +95,7 @@ class Reader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        self._stack.close()
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The samples, float32 `[S, C]`, S from 1 on, all finite; once.
@@ -164,13 +185,17 @@ class Writer:
         large = frames * channels * (4 if encoding.sample == "float32" else 3) > _WAV_LIMIT
         self._format = "RF64" if large and encoding.container == "wav" else encoding.container.upper()
         self._stack = contextlib.ExitStack()
+        self._written = 0  # samples of each channel
 
     def __enter__(self) -> Writer:
         with self._errors(), contextlib.ExitStack() as stack:
+            if self.path.is_dir():  # found at the end, it would be after other outputs have their names
+                raise IsADirectoryError(errno.EISDIR, "is a folder")
             partial = stack.enter_context(files.replacing(self.path))
+            stack.enter_context(self._read_back(partial))
             self._file = stack.enter_context(
                 soundfile.SoundFile(
-                    partial,
+                    os.fsencode(partial),
                     "w",
                     self._rate,
                     self._channels,
@@ -182,19 +207,35 @@ class Writer:
         return self
 
     def write(self, samples: np.ndarray) -> None:
-        """Append float32 `[S, C]`. Integer samples are rounded, and clipped at full scale.
+        """Append float32 `[S, C]`. Integer samples are rounded; all but float32 are clipped at full scale.
 
         Raises:
           AudioError: if that fails (as on a full disk).
         """
         if self._encoding.bits:  # libsndfile would cut them off
             samples = quantise(samples, self._encoding.bits)
+        elif self._encoding.sample is None:  # LAME ends the process at very large numbers
+            samples = np.clip(samples, -1, 1)
         with self._errors():
             self._file.write(samples)
+        self._written += len(samples)
 
     def __exit__(self, *details: Any) -> None:
         with self._errors():
             self._stack.__exit__(*details)
+
+    @contextlib.contextmanager
+    def _read_back(self, partial: Path) -> Iterator[None]:
+        """Around the writing: raises OSError if the end of the file is not there afterwards.
+
+        Encoders write their last samples when the file is closed; libsndfile does not say if that fails.
+        """
+        yield
+        if self._written:
+            with soundfile.SoundFile(os.fsencode(partial)) as file:
+                last = self._written - file.seek(max(0, min(self._written, file.frames) - _BLOCK))
+                if len(file.read(last)) < last:
+                    raise OSError(errno.EIO, "its end is not there: is the disk full?")
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -210,7 +251,8 @@ def quantise(samples: np.ndarray, bits: int = 16) -> np.ndarray:
     The result is float32, which holds up to 24 bits exactly.
     """
     full = 2.0 ** (bits - 1)
-    return (np.clip(np.round(samples * full), -full, full - 1) / full).astype(np.float32)
+    clipped = np.clip(samples, -1, 1 - 1 / full)  # before the product, which may be infinite
+    return (np.round(clipped * full) / full).astype(np.float32)
 
 
 def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
