@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import logging
 import os
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +26,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from vocalsep_jax import audio, runs, spectral, streaming
-from vocalsep_jax.console import start_logging
+from vocalsep_jax.console import one_line, start_logging
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -103,7 +105,8 @@ class Separator:
           `vocals` and `no_vocals`, float32, shaped as `samples`; they sum to it.
 
         Raises:
-          ValueError: if the input is not 1- or 2-dimensional, empty, or not finite.
+          ValueError: if the input is not 1- or 2-dimensional, empty, not finite, or too large to
+            compute with.
         """
         mixture = np.asarray(samples, np.float32)
         if mixture.ndim not in (1, 2) or 0 in mixture.shape:
@@ -125,7 +128,7 @@ class Separator:
           In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
 
         Raises:
-          ValueError: if a block holds NaN or infinity.
+          ValueError: if a block holds NaN, infinity, or numbers too large to compute with.
         """
         voice: streaming.VoiceStream | None = None
         waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
@@ -135,7 +138,11 @@ class Separator:
             mixture = np.concatenate(waiting)
             now, later = mixture[: len(vocals)], mixture[len(vocals) :]
             waiting = [later]
-            return {"vocals": vocals, "no_vocals": now - vocals}
+            with np.errstate(over="ignore"):
+                rest = now - vocals
+            if not (np.isfinite(vocals).all() and np.isfinite(rest).all()):
+                raise ValueError("the waveform's values are too large")
+            return {"vocals": vocals, "no_vocals": rest}
 
         for block in blocks:
             if not np.isfinite(block).all():
@@ -143,11 +150,14 @@ class Separator:
             if voice is None:
                 voice = self._voice_stream(block.shape[1], sample_rate)
             waiting.append(block)
-            vocals = voice.push(block)
+            with np.errstate(over="ignore", invalid="ignore"):  # `stems` looks
+                vocals = voice.push(block)
             if len(vocals):
                 yield stems(vocals)
         if voice is not None and waiting:
-            yield stems(voice.finish())
+            with np.errstate(over="ignore", invalid="ignore"):
+                vocals = voice.finish()
+            yield stems(vocals)
 
     def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
         mask_filter = streaming.MaskFilter(
@@ -213,7 +223,7 @@ class Separator:
                 )
                 for name, out in outputs.items()
             }
-            for stems in self.stream(song.blocks(), song.rate):
+            for stems in _naming(path, self.stream(song.blocks(), song.rate)):
                 if encoding.bits:
                     mixture = stems["vocals"] + stems["no_vocals"]
                     stems["vocals"] = audio.quantise(stems["vocals"], encoding.bits)
@@ -224,6 +234,16 @@ class Separator:
                 if progress:
                     progress(done, max(done, song.frames))
         return done
+
+
+def _naming(
+    path: str | os.PathLike[str], stream: Iterator[dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """`stream`, its ValueErrors as AudioErrors of the file `path`."""
+    try:
+        yield from stream
+    except ValueError as error:
+        raise audio.AudioError(f"{path}: {error}") from error
 
 
 def apply_resampled_mask(
@@ -304,7 +324,11 @@ def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
         path = Path(song)
         if not song:  # an empty variable of a shell, say; as a path it would be the folder we are in
             raise ValueError("a song's name is empty")
-        if not path.is_dir():
+        try:
+            is_folder = path.is_dir()
+        except OSError:  # as for a name that is too long; reading it says so
+            is_folder = False
+        if not is_folder:
             yield path, path.stem
             continue
         within = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
@@ -315,16 +339,33 @@ def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
 
 
 def _outputs(options: argparse.Namespace, folder: Path, track: str, ext: str) -> dict[str, Path]:
-    """Where each stem of a track goes."""
+    """Where each stem of a track goes.
+
+    Raises:
+      ValueError: if the template or the track make that no file below `folder`.
+    """
     try:
-        return {
-            stem: folder / options.filename.format(track=track, stem=stem, ext=ext)
+        names = {
+            stem: Path(options.filename.format(track=track, stem=stem, ext=ext))
             for stem in options.stems.split(",")
         }
-    except (KeyError, IndexError, ValueError) as error:
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
         raise ValueError(
             f"--filename {options.filename!r}: only {{track}}, {{stem}} and {{ext}} are filled in"
         ) from error
+    for name in names.values():
+        if name.is_absolute() or ".." in name.parts or not name.name:
+            raise ValueError(f"--filename {options.filename!r}: {str(name)!r} is no file below {folder}")
+    return {stem: folder / name for stem, name in names.items()}
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What a file is by any name: its device and inode; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
 class _Bar:
@@ -350,6 +391,8 @@ class _Bar:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths are printed as the file system has them
+        sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors())
     options = _parser().parse_args(argv)
     container = options.container or "wav"
     lossless = container in ("wav", "flac")
@@ -372,25 +415,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             device=options.device,
         )
     except (runs.RunError, ValueError) as error:
-        log.error("error: %s", error)
+        log.error("error: %s", one_line(str(error)))
         return 2
+    inputs = {_identity(song): song for song, _ in tracks}
     taken: dict[Path, Path] = {}
     failed = 0
     for number, (song, track) in enumerate(tracks, start=1):
-        outputs = _outputs(options, Path(options.out) / separator.name, track, container)
+        title = one_line(str(song))
         begin = time.monotonic()
         try:
+            try:
+                outputs = _outputs(options, Path(options.out) / separator.name, track, container)
+            except ValueError as error:
+                raise audio.AudioError(f"{song}: {error}") from error
             for output in outputs.values():
                 if (earlier := taken.setdefault(output, song)) is not song:
                     raise audio.AudioError(f"{song}: its output would overwrite that of {earlier}")
-                if output.exists() and output.samefile(song):
-                    raise audio.AudioError(f"{song}: its output would overwrite it")
-            if options.skip_existing and all(output.exists() for output in outputs.values()):
-                log.info("[%d/%d] %s: there already", number, len(tracks), song)
+            there = {output: key for output in outputs.values() if (key := _identity(output))}
+            if options.skip_existing and len(there) == len(outputs):
+                log.info("[%d/%d] %s: there already", number, len(tracks), title)
                 continue
+            for key in there.values():
+                if key in inputs:
+                    which = inputs[key] if inputs[key] != song else "it"
+                    raise audio.AudioError(f"{song}: its output would overwrite {which}")
             with audio.Reader(song) as reader:
                 rate = reader.rate
-            bar = _Bar(str(song), rate)
+            bar = _Bar(title, rate)
             samples = separator.separate_to(song, outputs, encoding=encoding, progress=bar.show)
         except audio.AudioError as error:
             failed += 1
@@ -398,7 +449,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             continue
         seconds = time.monotonic() - begin
         speed = samples / rate / seconds
-        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, len(tracks), song, seconds, speed)
+        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, len(tracks), title, seconds, speed)
         print(*outputs.values(), sep="\n", flush=True)
     if failed:
         log.error("%d of %d songs failed", failed, len(tracks))

@@ -156,11 +156,19 @@ class VoiceStream:
         self._in = audio.Resampler(sample_rate, filter_rate, channels)
         self._out = audio.Resampler(filter_rate, sample_rate, channels)
         self._came = self._went = 0
+        # Samples resampled at a time: of a very low rate, few become many.
+        self._block = max(1, min(_BLOCK, _BLOCK * sample_rate // filter_rate))
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples, float32 `[S, C]`; give the voice as far as it is final, `[S', C]`."""
         self._came += len(samples)
-        voice = self._out.push(self._filter.push(self._in.push(samples)))
+        voice = np.concatenate(
+            [samples[:0]]
+            + [
+                self._out.push(self._filter.push(self._in.push(samples[start : start + self._block])))
+                for start in range(0, len(samples), self._block)
+            ]
+        )
         self._went += len(voice)
         return voice
 
