@@ -1,45 +1,27 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
 import jax
 import numpy as np
-import optax
 import pytest
 import soundfile
 
 from tests.conftest import ROOT, tone, write_song
-from vocalsep_jax import audio, evaluate, runs, separate
-from vocalsep_jax.checkpoints import Checkpoints
+from tools.fuzz_separate import make_run
+from vocalsep_jax import audio, evaluate, separate
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.metrics import usdr
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.separate import Separator
-from vocalsep_jax.train_step import create_state
-
-CONFIG = {
-    "name": "tiny",
-    "audio": {"sample_rate": 8000, "n_fft": 62, "hop": 21, "patch_frames": 32},
-    "model": {"width": 2, "depth": 5, "dtype": "float32"},
-    "input_transform": "raw",
-    "frequency_scale": "linear",
-    "frequency_bins": 256,
-}
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run with a tiny network of random weights."""
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    folder.mkdir()
-    runs.write_config(folder, CONFIG, {})
-    state = create_state(UNet(width=2, depth=5), optax.adamw(1e-3), 0, (32, 32))
-    noisy = jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), state.params)
-    checkpoints = Checkpoints(folder)
-    checkpoints.save("latest", state.replace(params=noisy), 3, {})
-    checkpoints.close()
-    return folder
+    return make_run(tmp_path_factory.mktemp("runs") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +146,14 @@ class TestCommand:
         assert np.abs(stems[0][0]).max() > 100
         assert soundfile.info(paths[0]).subtype == "PCM_16"
 
+    def test_twenty_four_bit_stems_sum_to_the_input_exactly(self, run, tmp_path, rng):
+        song = tmp_path / "a.wav"
+        soundfile.write(song, rng.uniform(-0.5, 0.5, (60_000, 2)), 8000, "PCM_24")
+        assert separate.main([str(song), "--checkpoint", str(run), "-o", str(tmp_path), "--int24"]) == 0
+        paths = [tmp_path / "tiny" / "a" / f"{s}.wav" for s in separate.STEMS]
+        stems = [soundfile.read(p, dtype="int32")[0] >> 8 for p in paths]
+        np.testing.assert_array_equal(stems[0] + stems[1], soundfile.read(song, dtype="int32")[0] >> 8)
+
     def test_float_stems(self, run, tmp_path):
         write_song(tmp_path / "x", {"a": tone(440, 0.5, level=1.0)})
         arguments = ["--checkpoint", str(run), "-o", str(tmp_path), "--float32"]
@@ -210,6 +200,11 @@ class TestCommand:
             (["--stems", "vocals,drums"], "no 'drums'"),
             (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
             (["--filename", "{track}.wav"], "{stem} has to be in it"),
+            (["--filename", "{track.x}{stem}"], "only {track}, {stem} and {ext}"),
+            (["--filename", "{track[a]}{stem}"], "only {track}, {stem} and {ext}"),
+            (["--filename", "../{stem}"], "is no file below"),
+            (["--filename", "/{stem}"], "is no file below"),
+            (["--filename", "", "--stems", "vocals"], "is no file below"),
         ],
     )
     def test_options_that_do_not_go_together(self, run, tmp_path, caplog, options, message):
@@ -230,6 +225,74 @@ class TestCommand:
         assert separate.main([*arguments, "--filename", "{stem}.{ext}"]) == 1
         assert "would overwrite it" in caplog.text
         assert (folder / "vocals.wav").read_bytes() == before
+
+    def test_no_input_of_the_call_is_overwritten_under_any_name(self, run, tmp_path, caplog):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
+        other = tmp_path / "out" / "tiny" / "a" / "vocals.wav"
+        other.parent.mkdir(parents=True)
+        (tmp_path / "in" / "b.wav").rename(other)
+        (tmp_path / "in" / "b.wav").symlink_to(other)
+        before = other.read_bytes()
+        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+        assert separate.main(arguments) == 1
+        assert f"a.wav: its output would overwrite {tmp_path / 'in' / 'b.wav'}" in caplog.text
+        assert other.read_bytes() == before
+        assert (tmp_path / "out" / "tiny" / "b" / "vocals.wav").exists()
+
+    def test_a_song_that_is_gone_though_its_outputs_are_there(self, run, tmp_path, caplog):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+        song = tmp_path / "in" / "a.wav"
+        arguments = [str(song), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+        assert separate.main(arguments) == 0
+        song.unlink()
+        assert separate.main(arguments) == 1
+        assert "a.wav: no such file" in caplog.text
+        song.symlink_to(song)
+        assert separate.main(arguments) == 1
+        assert len(list((tmp_path / "out" / "tiny" / "a").iterdir())) == 2
+
+    def test_odd_names(self, run, tmp_path, caplog, capfdbinary):
+        """One line an error, whatever is in the name; what is written is printed as the bytes it is."""
+        names = ["x" * 300 + ".wav", "line\nbreak\u2028.wav", "...wav", "raw.raw"]
+        good = tmp_path / "bytes\udcff {track}.wav"
+        try:
+            soundfile.write(os.fsencode(good), tone(440, 0.2), 8000)
+        except soundfile.LibsndfileError:
+            pytest.skip("this file system has no such names")
+        soundfile.write(tmp_path / "...wav", tone(440, 0.2), 8000, format="WAV")
+        (tmp_path / "raw.raw").write_bytes(bytes(range(256)))
+        songs = [str(tmp_path / name) for name in names]
+        arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out"), "--stems", "vocals"]
+        assert separate.main([*songs, str(good), *arguments]) == 1
+        errors = [r.getMessage() for r in caplog.records if r.getMessage().startswith("error: ")]
+        assert len(errors) == 4
+        assert all(len(e.splitlines()) == 1 for e in errors)
+        for error, message in zip(
+            errors, ["too long|no such file", "no such", "no file below", "not readable"], strict=True
+        ):
+            assert re.search(message, error)
+        output = tmp_path / "out" / "tiny" / good.stem / "vocals.wav"
+        assert capfdbinary.readouterr().out == os.fsencode(output) + b"\n"
+        assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [output]
+
+    def test_a_folder_in_the_place_of_one_stem_leaves_neither(self, run, tmp_path, caplog):
+        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+        (tmp_path / "out" / "tiny" / "a" / "vocals.wav").mkdir(parents=True)
+        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+        assert separate.main(arguments) == 1
+        assert separate.main([*arguments, "--stems", "vocals", "--skip-existing"]) == 1
+        assert caplog.text.count("vocals.wav: cannot be written (is a folder)") == 2
+        assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+    @pytest.mark.parametrize("options", [["--float32"], ["--int16"]])
+    def test_numbers_too_large_to_compute_with(self, run, tmp_path, caplog, options):
+        write_song(tmp_path / "in", {"good": tone(440, 0.2)})
+        samples = np.full((3000, 1), 3e38) * np.sign(tone(440, 3000 / 8000, channels=1))
+        soundfile.write(tmp_path / "in" / "a.wav", samples, 8000, "FLOAT")
+        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out"), *options]
+        assert separate.main(arguments) == 1
+        assert "a.wav: the waveform's values are too large" in caplog.text
+        assert [p.name for p in (tmp_path / "out" / "tiny").iterdir() if list(p.iterdir())] == ["good"]
 
     def test_a_file_damaged_halfway_leaves_nothing(self, run, tmp_path, caplog):
         write_song(
