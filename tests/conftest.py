@@ -37,6 +37,13 @@ def _strict_dtypes(request):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_compiled_programs():
+    """Hundreds of them for eight devices would take gigabytes; what is needed again is read from disk."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)

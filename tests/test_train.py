@@ -39,6 +39,13 @@ def cache(tmp_path_factory):
     return str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def _forget_the_run_s_programs():
+    """Each run has functions, and so programs, of its own."""
+    yield
+    jax.clear_caches()
+
+
 def config(cache, **changes):
     result = smoke.get_config()
     result.data.cache = cache
