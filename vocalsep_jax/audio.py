@@ -184,7 +184,6 @@ class Writer:
             )
         large = frames * channels * (4 if encoding.sample == "float32" else 3) > _WAV_LIMIT
         self._format = "RF64" if large and encoding.container == "wav" else encoding.container.upper()
-        self._stack = contextlib.ExitStack()
         self._written = 0  # samples of each channel
 
     def __enter__(self) -> Writer:

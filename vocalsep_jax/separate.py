@@ -112,9 +112,10 @@ class Separator:
         if mixture.ndim not in (1, 2) or 0 in mixture.shape:
             raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
         columns = mixture.reshape(len(mixture), -1)
-        vocals = np.concatenate([block["vocals"] for block in self.stream([columns], sample_rate)])
-        vocals = vocals.reshape(mixture.shape)
-        return {"vocals": vocals, "no_vocals": mixture - vocals}
+        parts = list(self.stream([columns], sample_rate))
+        return {
+            name: np.concatenate([part[name] for part in parts]).reshape(mixture.shape) for name in STEMS
+        }
 
     def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[dict[str, np.ndarray]]:
         """Separate a waveform that comes in blocks, in memory that does not depend on its length.
@@ -193,8 +194,8 @@ class Separator:
         outputs: Mapping[str, str | os.PathLike[str]],
         *,
         encoding: audio.Encoding = _SIXTEEN_BIT,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> int:
+        progress: Callable[[float, float], None] | None = None,
+    ) -> float:
         """Separate a file into files, in memory that does not depend on its length.
 
         Rate, channels and length are the input's. Integer stems of an input with as many bits sum to it
@@ -204,10 +205,10 @@ class Separator:
           path: the song.
           outputs: where each stem goes; some of `STEMS`, or all.
           encoding: of the outputs.
-          progress: called with the samples that are done and those there are in all.
+          progress: called with the seconds that are done and those there are in all.
 
         Returns:
-          Samples of the song.
+          Seconds of the song.
 
         Raises:
           AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
@@ -232,8 +233,8 @@ class Separator:
                     writer.write(stems[name])
                 done += len(stems["vocals"])
                 if progress:
-                    progress(done, max(done, song.frames))
-        return done
+                    progress(done / song.rate, max(done, song.frames) / song.rate)
+            return done / song.rate
 
 
 def _naming(
@@ -371,17 +372,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
 class _Bar:
     """The progress of a song on one line of a terminal."""
 
-    def __init__(self, title: str, rate: int):
-        self._title, self._rate = title, rate
+    def __init__(self, title: str):
+        self._title = title
         self._begin, self._shown = time.monotonic(), 0.0
 
-    def show(self, done: int, total: int) -> None:
+    def show(self, done: float, total: float) -> None:
         now = time.monotonic()
         if not sys.stderr.isatty() or now - self._shown < 0.2:
             return
         self._shown = now
-        speed = done / self._rate / (now - self._begin)
-        left = (total - done) / self._rate / speed
+        speed = done / (now - self._begin)
+        left = (total - done) / speed
         line = f"{self._title}: {100 * done / total:3.0f} %  {speed:.1f} x real time  {left:.0f} s left"
         sys.stderr.write(f"\r{line[:100]:100}")
         if done == total:
@@ -439,16 +440,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 if key in inputs:
                     which = inputs[key] if inputs[key] != song else "it"
                     raise audio.AudioError(f"{song}: its output would overwrite {which}")
-            with audio.Reader(song) as reader:
-                rate = reader.rate
-            bar = _Bar(title, rate)
-            samples = separator.separate_to(song, outputs, encoding=encoding, progress=bar.show)
+            bar = _Bar(title)
+            length = separator.separate_to(song, outputs, encoding=encoding, progress=bar.show)
         except audio.AudioError as error:
             failed += 1
             log.error("error: %s", error)
             continue
         seconds = time.monotonic() - begin
-        speed = samples / rate / seconds
+        speed = length / seconds
         log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, len(tracks), title, seconds, speed)
         print(*outputs.values(), sep="\n", flush=True)
     if failed:
