@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from tools.fuzz_separate import make_run
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,3 +83,9 @@ def song_root(tmp_path):
         stems = {"vocals": tone(440 + 50 * n, 2 + n), "accompaniment": tone(100 + 10 * n, 2 + n)}
         write_song(root / split / name, stems)
     return root
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A run with a tiny network of random weights."""
+    return make_run(tmp_path_factory.mktemp("runs") / "tiny")

@@ -16,8 +16,10 @@ CORE = {
     "vocalsep_jax",
     "vocalsep_jax.audio",
     "vocalsep_jax.checkpoints",
+    "vocalsep_jax.cli",
     "vocalsep_jax.compile_cache",
     "vocalsep_jax.console",
+    "vocalsep_jax.containers",
     "vocalsep_jax.coseparation",
     "vocalsep_jax.data",
     "vocalsep_jax.data.crops",
@@ -43,6 +45,7 @@ CORE = {
     "vocalsep_jax.runs",
     "vocalsep_jax.schedule",
     "vocalsep_jax.separate",
+    "vocalsep_jax.separator",
     "vocalsep_jax.spectral",
     "vocalsep_jax.streaming",
     "vocalsep_jax.train",
@@ -65,7 +68,7 @@ OWNERS = {
     "soundfile": {"audio.py"},
     "soxr": {"audio.py"},
     "matplotlib": {"plots.py"},
-    "av": {"data/songs.py"},
+    "av": {"containers.py"},
     "torch": {"torch_io.py"},
 }
 
@@ -167,7 +170,7 @@ from vocalsep_jax.data.synth import generate
 from vocalsep_jax.losses import mse
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.parallel import DataParallel
-from vocalsep_jax.separate import Separator
+from vocalsep_jax.separator import Separator
 from vocalsep_jax.train_step import AXIS, Batch, create_state, make_train_step
 
 model, optimizer = UNet(2, 5, axis_name=AXIS), optax.adamw(1e-3)

@@ -1,381 +1,250 @@
-import json
+"""`vocalsep separate`."""
+
 import os
 import re
 import subprocess
 import sys
 
-import jax
 import numpy as np
 import pytest
 import soundfile
 
 from tests.conftest import ROOT, tone, write_song
-from tools.fuzz_separate import make_run
-from vocalsep_jax import audio, evaluate, separate
-from vocalsep_jax.data.songs import find_library
-from vocalsep_jax.metrics import usdr
-from vocalsep_jax.models.unet import UNet
-from vocalsep_jax.separate import Separator
+from vocalsep_jax import audio, separate
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run with a tiny network of random weights."""
-    return make_run(tmp_path_factory.mktemp("runs") / "tiny")
+def test_sixteen_bit_stems_sum_to_the_input_exactly(run, tmp_path, capsys):
+    song = tmp_path / "My Song.wav"
+    soundfile.write(song, tone(440, 1.0, 16_000), 16_000)
+    out = tmp_path / "out"
+    assert separate.main([str(song), "--checkpoint", str(run), "-o", str(out)]) == 0
+    paths = [out / "tiny" / "My Song" / f"{s}.wav" for s in separate.STEMS]
+    assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
+    stems = [soundfile.read(p, dtype="int16") for p in paths]
+    original, _ = soundfile.read(song, dtype="int16")
+    assert all(rate == 16_000 for _, rate in stems)
+    np.testing.assert_array_equal(stems[0][0] + stems[1][0], original)
+    assert np.abs(stems[0][0]).max() > 100
+    assert soundfile.info(paths[0]).subtype == "PCM_16"
 
 
-@pytest.fixture(scope="module")
-def separator(run):
-    return Separator(run)
+def test_twenty_four_bit_stems_sum_to_the_input_exactly(run, tmp_path, rng):
+    song = tmp_path / "a.wav"
+    soundfile.write(song, rng.uniform(-0.5, 0.5, (60_000, 2)), 8000, "PCM_24")
+    assert separate.main([str(song), "--checkpoint", str(run), "-o", str(tmp_path), "--int24"]) == 0
+    paths = [tmp_path / "tiny" / "a" / f"{s}.wav" for s in separate.STEMS]
+    stems = [soundfile.read(p, dtype="int32")[0] >> 8 for p in paths]
+    np.testing.assert_array_equal(stems[0] + stems[1], soundfile.read(song, dtype="int32")[0] >> 8)
 
 
-@pytest.mark.parametrize("rate", [8000, 11_025, 48_000])
-@pytest.mark.parametrize(("samples", "channels"), [(1, 1), (2, 2), (61, 1), (700, 3), (9001, 2), (100, 8)])
-def test_shape_stays_and_the_stems_sum_to_the_input(separator, rng, rate, samples, channels):
-    x = rng.uniform(-1, 1, (samples, channels)).astype(np.float32)
-    stems = separator.separate(x, rate)
-    assert tuple(stems) == separate.STEMS
-    assert all(s.shape == x.shape and s.dtype == np.float32 for s in stems.values())
-    assert all(np.isfinite(s).all() for s in stems.values())
-    np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], x, atol=1e-6)
+def test_float_stems(run, tmp_path):
+    write_song(tmp_path / "x", {"a": tone(440, 0.5, level=1.0)})
+    arguments = ["--checkpoint", str(run), "-o", str(tmp_path), "--float32"]
+    assert separate.main([str(tmp_path / "x" / "a.wav"), *arguments]) == 0
+    stems = [audio.read(tmp_path / "tiny" / "a" / f"{s}.wav")[0] for s in separate.STEMS]
+    expected, _ = audio.read(tmp_path / "x" / "a.wav")
+    np.testing.assert_allclose(stems[0] + stems[1], expected, atol=1e-7)
 
 
-def test_stems_come_in_blocks_as_they_become_final(separator, rng):
-    x = rng.uniform(-1, 1, (30_000, 2)).astype(np.float32)
-    came = 0
-
-    def blocks():
-        nonlocal came
-        for block in np.array_split(x, 60):
-            came += len(block)
-            yield block
-
-    seen = []
-    for stems in separator.stream(blocks(), 8000):
-        seen.append(stems)
-        assert sum(len(s["vocals"]) for s in seen) <= came
-    assert len(seen) > 10
-    for name, expected in separator.separate(x, 8000).items():
-        np.testing.assert_allclose(np.concatenate([s[name] for s in seen]), expected, atol=1e-6)
-    assert list(separator.stream([], 8000)) == []
-    with pytest.raises(ValueError, match="NaN or infinity"):
-        list(separator.stream([x[:10], np.full((5, 2), np.nan, np.float32)], 8000))
+def test_one_bad_file_does_not_stop_the_others(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
+    write_song(tmp_path / "other", {"a": tone(440, 0.2)})
+    (tmp_path / "in" / "bad.wav").write_text("text")
+    names = ["in/a.wav", "in/bad.wav", "missing.wav", "other/a.wav", "in/b.wav"]
+    songs = [str(tmp_path / n) for n in names]
+    assert separate.main([*songs, "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
+    assert sorted(p.name for p in (tmp_path / "out" / "tiny").iterdir()) == ["a", "b"]
+    for message in ("bad.wav: not readable", "missing.wav: no such file", "would overwrite", "3 of 5"):
+        assert message in caplog.text
 
 
-def test_a_mono_vector_stays_one(separator):
-    x = tone(440, 0.3)[:, 0]
-    stems = separator.separate(x, 8000)
-    assert stems["vocals"].shape == x.shape
-    np.testing.assert_array_equal(stems["vocals"], separator.separate(x[:, None], 8000)["vocals"][:, 0])
+def test_folders_formats_and_names(run, tmp_path, capsys, caplog):
+    caplog.set_level("INFO")
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    write_song(tmp_path / "in" / "deep", {"a": tone(550, 0.3)}, suffix="flac")
+    (tmp_path / "in" / "notes.txt").write_text("not sound")
+    arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    arguments += ["--flac", "--int24", "--stems", "vocals", "--filename", "{track} - {stem}.{ext}"]
+    assert separate.main(arguments) == 0
+    paths = [tmp_path / "out" / "tiny" / f"{track} - vocals.flac" for track in ("a", "deep/a")]
+    assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
+    assert [soundfile.info(p).subtype for p in paths] == ["PCM_24", "PCM_24"]
+    assert [soundfile.info(p).frames for p in paths] == [1600, 2400]
+    assert sum(p.is_file() for p in (tmp_path / "out").rglob("*")) == 2
 
-
-def test_channels_are_separated_on_their_own(separator):
-    left, right = tone(440, 0.5, channels=1), tone(1000, 0.5, channels=1)
-    both = separator.separate(np.concatenate([left, right], axis=1), 8000)["vocals"]
-    for n, x in enumerate((left, right)):
-        alone = separator.separate(x, 8000)["vocals"][:, 0]
-        np.testing.assert_allclose(both[:, n], alone, atol=1e-6)
-
-
-def test_the_result_does_not_depend_on_the_batch_size(run, separator):
-    x = tone(440, 1.0)
-    other = Separator(run, batch_size=3).separate(x, 8000)["vocals"]
-    np.testing.assert_allclose(separator.separate(x, 8000)["vocals"], other, atol=1e-6)
-
-
-def test_the_mask_is_the_network_s(run, separator):
-    """One patch, no overlap to average: what is written is network x mixture."""
-    from vocalsep_jax.checkpoints import restore_model
-    from vocalsep_jax.spectral import Stft
-
-    stft = Stft(62, 21)
-    x = tone(700, 0.05)
-    spectrum = stft.analyse(x)
-    frames = spectrum.shape[-1]
-    assert frames <= 32
-    model = UNet(width=2, depth=5)
-    patch = np.zeros((2, 32, 32), np.float32)
-    patch[:, :, :frames] = np.abs(spectrum)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
-    variables, _ = restore_model(run, shapes)
-    mask = np.asarray(model.apply(variables, patch))[:, :, :frames]
-    assert mask.std() > 0.01
-    expected = stft.synthesise(spectrum * mask, len(x))
-    np.testing.assert_allclose(separator.separate(x, 8000)["vocals"], expected, atol=1e-6)
-
-
-def test_silence_gives_silence(separator):
-    stems = separator.separate(np.zeros((5000, 2), np.float32), 8000)
-    assert not stems["vocals"].any()
-    assert not stems["no_vocals"].any()
+    before = [p.stat().st_mtime_ns for p in paths]
+    assert separate.main([*arguments, "--skip-existing"]) == 0
+    assert caplog.text.count("there already") == 2
+    assert [p.stat().st_mtime_ns for p in paths] == before
 
 
 @pytest.mark.parametrize(
-    ("x", "message"),
+    ("options", "message"),
     [
-        (np.zeros((0, 2)), "not empty"),
-        (np.zeros((2, 2, 2)), r"\[S\] or \[S, C\]"),
-        (np.array([0.0, np.nan]), "NaN or infinity"),
+        (["--mp3", "--int16"], "mp3 files do not hold int16"),
+        (["--flac", "--float32"], "flac files do not hold float32"),
+        (["--stems", "vocals,drums"], "no 'drums'"),
+        (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
+        (["--filename", "{track}.wav"], "{stem} has to be in it"),
+        (["--filename", "{track.x}{stem}"], "only {track}, {stem} and {ext}"),
+        (["--filename", "{track[a]}{stem}"], "only {track}, {stem} and {ext}"),
+        (["--filename", "../{stem}"], "is no file below"),
+        (["--filename", "/{stem}"], "is no file below"),
+        (["--filename", "", "--stems", "vocals"], "is no file below"),
     ],
 )
-def test_waveforms_that_are_none(separator, x, message):
-    with pytest.raises(ValueError, match=message):
-        separator.separate(x, 8000)
+def test_options_that_do_not_go_together(run, tmp_path, caplog, options, message):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    assert separate.main([str(tmp_path / "in"), "--checkpoint", str(run), *options]) == 2
+    assert message in caplog.text
 
 
-@pytest.mark.parametrize("options", [{"overlap": 1.0}, {"batch_size": 0}, {"device": "abacus"}])
-def test_impossible_options(run, options):
-    with pytest.raises(ValueError, match=next(iter(options))):
-        Separator(run, **options)
+def test_a_folder_without_audio_does_not_stop_the_others(run, tmp_path, caplog):
+    (tmp_path / "empty").mkdir()
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main([str(tmp_path / "empty"), str(tmp_path / "in"), *arguments]) == 1
+    assert "empty: no audio files in this folder" in caplog.text
+    assert (tmp_path / "out" / "tiny" / "a" / "vocals.wav").exists()
 
 
-class TestCommand:
-    """`python -m vocalsep_jax.separate`."""
+def test_a_name_that_is_empty_is_an_error_of_usage(run, caplog):
+    assert separate.main(["", "--checkpoint", str(run)]) == 2
+    assert "name is empty" in caplog.text
 
-    def test_sixteen_bit_stems_sum_to_the_input_exactly(self, run, tmp_path, capsys):
-        song = tmp_path / "My Song.wav"
-        soundfile.write(song, tone(440, 1.0, 16_000), 16_000)
-        out = tmp_path / "out"
-        assert separate.main([str(song), "--checkpoint", str(run), "-o", str(out)]) == 0
-        paths = [out / "tiny" / "My Song" / f"{s}.wav" for s in separate.STEMS]
-        assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
-        stems = [soundfile.read(p, dtype="int16") for p in paths]
-        original, _ = soundfile.read(song, dtype="int16")
-        assert all(rate == 16_000 for _, rate in stems)
-        np.testing.assert_array_equal(stems[0][0] + stems[1][0], original)
-        assert np.abs(stems[0][0]).max() > 100
-        assert soundfile.info(paths[0]).subtype == "PCM_16"
 
-    def test_twenty_four_bit_stems_sum_to_the_input_exactly(self, run, tmp_path, rng):
-        song = tmp_path / "a.wav"
-        soundfile.write(song, rng.uniform(-0.5, 0.5, (60_000, 2)), 8000, "PCM_24")
-        assert separate.main([str(song), "--checkpoint", str(run), "-o", str(tmp_path), "--int24"]) == 0
-        paths = [tmp_path / "tiny" / "a" / f"{s}.wav" for s in separate.STEMS]
-        stems = [soundfile.read(p, dtype="int32")[0] >> 8 for p in paths]
-        np.testing.assert_array_equal(stems[0] + stems[1], soundfile.read(song, dtype="int32")[0] >> 8)
+def test_an_input_is_never_overwritten(run, tmp_path, caplog):
+    folder = write_song(tmp_path / "tiny", {"vocals": tone(440, 0.2)})
+    before = (folder / "vocals.wav").read_bytes()
+    arguments = [str(folder / "vocals.wav"), "--checkpoint", str(run), "-o", str(tmp_path)]
+    assert separate.main([*arguments, "--filename", "{stem}.{ext}"]) == 1
+    assert "would overwrite it" in caplog.text
+    assert (folder / "vocals.wav").read_bytes() == before
 
-    def test_float_stems(self, run, tmp_path):
-        write_song(tmp_path / "x", {"a": tone(440, 0.5, level=1.0)})
-        arguments = ["--checkpoint", str(run), "-o", str(tmp_path), "--float32"]
-        assert separate.main([str(tmp_path / "x" / "a.wav"), *arguments]) == 0
-        stems = [audio.read(tmp_path / "tiny" / "a" / f"{s}.wav")[0] for s in separate.STEMS]
-        expected, _ = audio.read(tmp_path / "x" / "a.wav")
-        np.testing.assert_allclose(stems[0] + stems[1], expected, atol=1e-7)
 
-    def test_one_bad_file_does_not_stop_the_others(self, run, tmp_path, caplog):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
-        write_song(tmp_path / "other", {"a": tone(440, 0.2)})
-        (tmp_path / "in" / "bad.wav").write_text("text")
-        names = ["in/a.wav", "in/bad.wav", "missing.wav", "other/a.wav", "in/b.wav"]
-        songs = [str(tmp_path / n) for n in names]
-        assert separate.main([*songs, "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
-        assert sorted(p.name for p in (tmp_path / "out" / "tiny").iterdir()) == ["a", "b"]
-        for message in ("bad.wav: not readable", "missing.wav: no such file", "would overwrite", "3 of 5"):
-            assert message in caplog.text
+def test_no_input_of_the_call_is_overwritten_under_any_name(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
+    other = tmp_path / "out" / "tiny" / "a" / "vocals.wav"
+    other.parent.mkdir(parents=True)
+    (tmp_path / "in" / "b.wav").rename(other)
+    (tmp_path / "in" / "b.wav").symlink_to(other)
+    before = other.read_bytes()
+    arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main(arguments) == 1
+    assert f"a.wav: its output would overwrite {tmp_path / 'in' / 'b.wav'}" in caplog.text
+    assert other.read_bytes() == before
+    assert (tmp_path / "out" / "tiny" / "b" / "vocals.wav").exists()
 
-    def test_folders_formats_and_names(self, run, tmp_path, capsys, caplog):
-        caplog.set_level("INFO")
-        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
-        write_song(tmp_path / "in" / "deep", {"a": tone(550, 0.3)}, suffix="flac")
-        (tmp_path / "in" / "notes.txt").write_text("not sound")
-        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
-        arguments += ["--flac", "--int24", "--stems", "vocals", "--filename", "{track} - {stem}.{ext}"]
-        assert separate.main(arguments) == 0
-        paths = [tmp_path / "out" / "tiny" / f"{track} - vocals.flac" for track in ("a", "deep/a")]
-        assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
-        assert [soundfile.info(p).subtype for p in paths] == ["PCM_24", "PCM_24"]
-        assert [soundfile.info(p).frames for p in paths] == [1600, 2400]
-        assert sum(p.is_file() for p in (tmp_path / "out").rglob("*")) == 2
 
-        before = [p.stat().st_mtime_ns for p in paths]
-        assert separate.main([*arguments, "--skip-existing"]) == 0
-        assert caplog.text.count("there already") == 2
-        assert [p.stat().st_mtime_ns for p in paths] == before
+def test_a_song_that_is_gone_though_its_outputs_are_there(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    song = tmp_path / "in" / "a.wav"
+    arguments = [str(song), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main(arguments) == 0
+    song.unlink()
+    assert separate.main(arguments) == 1
+    assert "a.wav: no such file" in caplog.text
+    song.symlink_to(song)
+    assert separate.main(arguments) == 1
+    assert len(list((tmp_path / "out" / "tiny" / "a").iterdir())) == 2
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            (["--mp3", "--int16"], "mp3 files do not hold int16"),
-            (["--flac", "--float32"], "flac files do not hold float32"),
-            (["--stems", "vocals,drums"], "no 'drums'"),
-            (["--filename", "{song}.wav"], "only {track}, {stem} and {ext}"),
-            (["--filename", "{track}.wav"], "{stem} has to be in it"),
-            (["--filename", "{track.x}{stem}"], "only {track}, {stem} and {ext}"),
-            (["--filename", "{track[a]}{stem}"], "only {track}, {stem} and {ext}"),
-            (["--filename", "../{stem}"], "is no file below"),
-            (["--filename", "/{stem}"], "is no file below"),
-            (["--filename", "", "--stems", "vocals"], "is no file below"),
-        ],
-    )
-    def test_options_that_do_not_go_together(self, run, tmp_path, caplog, options, message):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
-        assert separate.main([str(tmp_path / "in"), "--checkpoint", str(run), *options]) == 2
-        assert message in caplog.text
 
-    def test_a_folder_without_audio_is_an_error_of_usage(self, run, tmp_path, caplog):
-        assert separate.main([str(tmp_path), "--checkpoint", str(run)]) == 2
-        assert "no audio files in this folder" in caplog.text
-        assert separate.main(["", "--checkpoint", str(run)]) == 2
-        assert "name is empty" in caplog.text
+def test_odd_names(run, tmp_path, caplog, capfdbinary):
+    """One line an error, whatever is in the name; what is written is printed as the bytes it is."""
+    names = ["x" * 300 + ".wav", "line\nbreak\u2028.wav", "...wav", "raw.raw"]
+    good = tmp_path / "bytes\udcff {track}.wav"
+    try:
+        soundfile.write(os.fsencode(good), tone(440, 0.2), 8000)
+    except soundfile.LibsndfileError:
+        pytest.skip("this file system has no such names")
+    soundfile.write(tmp_path / "...wav", tone(440, 0.2), 8000, format="WAV")
+    (tmp_path / "raw.raw").write_bytes(bytes(range(256)))
+    songs = [str(tmp_path / name) for name in names]
+    arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out"), "--stems", "vocals"]
+    assert separate.main([*songs, str(good), *arguments]) == 1
+    errors = [r.getMessage() for r in caplog.records if r.getMessage().startswith("error: ")]
+    assert len(errors) == 4
+    assert all(len(e.splitlines()) == 1 for e in errors)
+    for error, message in zip(
+        errors, ["too long|no such file", "no such", "no file below", "not readable"], strict=True
+    ):
+        assert re.search(message, error)
+    output = tmp_path / "out" / "tiny" / good.stem / "vocals.wav"
+    assert capfdbinary.readouterr().out == os.fsencode(output) + b"\n"
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [output]
 
-    def test_an_input_is_never_overwritten(self, run, tmp_path, caplog):
-        folder = write_song(tmp_path / "tiny", {"vocals": tone(440, 0.2)})
-        before = (folder / "vocals.wav").read_bytes()
-        arguments = [str(folder / "vocals.wav"), "--checkpoint", str(run), "-o", str(tmp_path)]
-        assert separate.main([*arguments, "--filename", "{stem}.{ext}"]) == 1
-        assert "would overwrite it" in caplog.text
-        assert (folder / "vocals.wav").read_bytes() == before
 
-    def test_no_input_of_the_call_is_overwritten_under_any_name(self, run, tmp_path, caplog):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(550, 0.2)})
-        other = tmp_path / "out" / "tiny" / "a" / "vocals.wav"
-        other.parent.mkdir(parents=True)
-        (tmp_path / "in" / "b.wav").rename(other)
-        (tmp_path / "in" / "b.wav").symlink_to(other)
-        before = other.read_bytes()
-        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
-        assert separate.main(arguments) == 1
-        assert f"a.wav: its output would overwrite {tmp_path / 'in' / 'b.wav'}" in caplog.text
-        assert other.read_bytes() == before
-        assert (tmp_path / "out" / "tiny" / "b" / "vocals.wav").exists()
+def test_a_folder_in_the_place_of_one_stem_leaves_neither(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    (tmp_path / "out" / "tiny" / "a" / "vocals.wav").mkdir(parents=True)
+    arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main(arguments) == 1
+    assert separate.main([*arguments, "--stems", "vocals", "--skip-existing"]) == 1
+    assert caplog.text.count("vocals.wav: cannot be written (is a folder)") == 2
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
-    def test_a_song_that_is_gone_though_its_outputs_are_there(self, run, tmp_path, caplog):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
-        song = tmp_path / "in" / "a.wav"
-        arguments = [str(song), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
-        assert separate.main(arguments) == 0
-        song.unlink()
-        assert separate.main(arguments) == 1
-        assert "a.wav: no such file" in caplog.text
-        song.symlink_to(song)
-        assert separate.main(arguments) == 1
-        assert len(list((tmp_path / "out" / "tiny" / "a").iterdir())) == 2
 
-    def test_odd_names(self, run, tmp_path, caplog, capfdbinary):
-        """One line an error, whatever is in the name; what is written is printed as the bytes it is."""
-        names = ["x" * 300 + ".wav", "line\nbreak\u2028.wav", "...wav", "raw.raw"]
-        good = tmp_path / "bytes\udcff {track}.wav"
-        try:
-            soundfile.write(os.fsencode(good), tone(440, 0.2), 8000)
-        except soundfile.LibsndfileError:
-            pytest.skip("this file system has no such names")
-        soundfile.write(tmp_path / "...wav", tone(440, 0.2), 8000, format="WAV")
-        (tmp_path / "raw.raw").write_bytes(bytes(range(256)))
-        songs = [str(tmp_path / name) for name in names]
-        arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out"), "--stems", "vocals"]
-        assert separate.main([*songs, str(good), *arguments]) == 1
-        errors = [r.getMessage() for r in caplog.records if r.getMessage().startswith("error: ")]
-        assert len(errors) == 4
-        assert all(len(e.splitlines()) == 1 for e in errors)
-        for error, message in zip(
-            errors, ["too long|no such file", "no such", "no file below", "not readable"], strict=True
-        ):
-            assert re.search(message, error)
-        output = tmp_path / "out" / "tiny" / good.stem / "vocals.wav"
-        assert capfdbinary.readouterr().out == os.fsencode(output) + b"\n"
-        assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [output]
+@pytest.mark.parametrize("options", [["--float32"], ["--int16"]])
+def test_numbers_too_large_to_compute_with(run, tmp_path, caplog, options):
+    write_song(tmp_path / "in", {"good": tone(440, 0.2)})
+    samples = np.full((3000, 1), 3e38) * np.sign(tone(440, 3000 / 8000, channels=1))
+    soundfile.write(tmp_path / "in" / "a.wav", samples, 8000, "FLOAT")
+    arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out"), *options]
+    assert separate.main(arguments) == 1
+    assert "a.wav: the waveform's values are too large" in caplog.text
+    assert [p.name for p in (tmp_path / "out" / "tiny").iterdir() if list(p.iterdir())] == ["good"]
 
-    def test_a_folder_in_the_place_of_one_stem_leaves_neither(self, run, tmp_path, caplog):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
-        (tmp_path / "out" / "tiny" / "a" / "vocals.wav").mkdir(parents=True)
-        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
-        assert separate.main(arguments) == 1
-        assert separate.main([*arguments, "--stems", "vocals", "--skip-existing"]) == 1
-        assert caplog.text.count("vocals.wav: cannot be written (is a folder)") == 2
-        assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
-    @pytest.mark.parametrize("options", [["--float32"], ["--int16"]])
-    def test_numbers_too_large_to_compute_with(self, run, tmp_path, caplog, options):
-        write_song(tmp_path / "in", {"good": tone(440, 0.2)})
-        samples = np.full((3000, 1), 3e38) * np.sign(tone(440, 3000 / 8000, channels=1))
-        soundfile.write(tmp_path / "in" / "a.wav", samples, 8000, "FLOAT")
-        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out"), *options]
-        assert separate.main(arguments) == 1
-        assert "a.wav: the waveform's values are too large" in caplog.text
-        assert [p.name for p in (tmp_path / "out" / "tiny").iterdir() if list(p.iterdir())] == ["good"]
+def test_a_file_damaged_halfway_leaves_nothing(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": np.random.default_rng(0).uniform(-1, 1, (40_000, 2))}, suffix="flac")
+    path = tmp_path / "in" / "a.flac"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
+    path.write_bytes(content)
+    assert separate.main([str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
+    assert "a.flac: not readable as audio" in caplog.text
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
-    def test_a_file_damaged_halfway_leaves_nothing(self, run, tmp_path, caplog):
-        write_song(
-            tmp_path / "in", {"a": np.random.default_rng(0).uniform(-1, 1, (40_000, 2))}, suffix="flac"
-        )
-        path = tmp_path / "in" / "a.flac"
-        content = bytearray(path.read_bytes())
-        content[len(content) // 2 : len(content) // 2 + 2000] = bytes(2000)
-        path.write_bytes(content)
-        assert separate.main([str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 1
-        assert "a.flac: not readable as audio" in caplog.text
-        assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
-    def test_no_checkpoint_is_an_error_of_usage(self, tmp_path, caplog):
-        assert separate.main(["a.wav", "--checkpoint", str(tmp_path / "none")]) == 2
-        assert "no such checkpoint" in caplog.text
-        with pytest.raises(SystemExit) as stop:
-            separate.main(["a.wav"])
-        assert stop.value.code == 2
+def test_no_checkpoint_is_an_error_of_usage(tmp_path, caplog):
+    assert separate.main(["a.wav", "--checkpoint", str(tmp_path / "none")]) == 2
+    assert "no such checkpoint" in caplog.text
+    with pytest.raises(SystemExit) as stop:
+        separate.main(["a.wav"])
+    assert stop.value.code == 2
 
-    def test_compiled_programs_are_kept(self, run, tmp_path):
-        write_song(tmp_path / "in", {"a": tone(440, 0.2)})
-        environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-        environment |= {"HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
-        command = [sys.executable, "-m", "vocalsep_jax.separate", str(tmp_path / "in" / "a.wav")]
-        command += ["--checkpoint", str(run), "-o", str(tmp_path / "out")]
-        assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
-        assert list((tmp_path / ".cache" / "vocalsep_jax" / "compiled").glob("*/jit_apply*"))
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory")
-    def test_memory_does_not_depend_on_length(self, run, tmp_path):
-        """Twenty minutes against one: as floats they are 73 MB more, many times over if held whole."""
-        peaks = []
-        for minutes in (1, 20):
-            path = write_song(tmp_path / f"{minutes}", {"a": tone(440, 60 * minutes)}) / "a.wav"
-            arguments = [str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
-            code = (
-                "from vocalsep_jax import separate\n"
-                f"assert separate.main({arguments}) == 0\n"
-                "print(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1])"
-            )
-            result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-            peaks.append(int(result.stdout.split()[-1]) * 1024)
-        assert peaks[1] < peaks[0] + 40e6
+def test_compiled_programs_are_kept(run, tmp_path):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2)})
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    environment |= {"HOME": str(tmp_path), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    command = [sys.executable, "-m", "vocalsep_jax.separate", str(tmp_path / "in" / "a.wav")]
+    command += ["--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert subprocess.run(command, cwd=ROOT, env=environment, capture_output=True).returncode == 0
+    assert list((tmp_path / ".cache" / "vocalsep_jax" / "compiled").glob("*/jit_apply*"))
 
-    def test_help_does_not_wait_for_jax(self):
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux tells a process's peak memory")
+def test_memory_does_not_depend_on_length(run, tmp_path):
+    """Twenty minutes against one: as floats they are 73 MB more, many times over if held whole."""
+    peaks = []
+    for minutes in (1, 20):
+        path = write_song(tmp_path / f"{minutes}", {"a": tone(440, 60 * minutes)}) / "a.wav"
+        arguments = [str(path), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
         code = (
-            "import sys\nfrom vocalsep_jax import separate\n"
-            "try: separate.main(['--help'])\nexcept SystemExit: pass\n"
-            "sys.exit('jax' in sys.modules)"
+            "from vocalsep_jax import separate\n"
+            f"assert separate.main({arguments}) == 0\n"
+            "print(next(x for x in open('/proc/self/status') if x.startswith('VmHWM')).split()[1])"
         )
-        assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+        result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+        peaks.append(int(result.stdout.split()[-1]) * 1024)
+    assert peaks[1] < peaks[0] + 40e6
 
 
-class TestEvaluate:
-    """`python -m vocalsep_jax.evaluate`."""
-
-    def test_scores_of_the_test_songs(self, run, separator, song_root, tmp_path, capsys):
-        scores_file = tmp_path / "scores.json"
-        arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(scores_file)]
-        assert evaluate.main(arguments) == 0
-        (scores,) = json.loads(scores_file.read_text()).values()
-        assert scores["silence"] == 0
-        assert scores["mixture"] == pytest.approx(0, abs=0.01)  # two tones of one level
-        assert scores["ideal"] > 6
-        vocals, accompaniment = tone(590, 5), tone(130, 5)
-        estimate = separator.separate(vocals + accompaniment, 8000)["vocals"]
-        assert scores["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
-        assert "D - Four" in capsys.readouterr().out
-
-    def test_scores_at_another_rate_than_the_model_s(self, run, song_root, tmp_path):
-        arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
-        assert evaluate.main([*arguments, "--sample-rate", "12000"]) == 0
-        (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
-        assert scores["ideal"] > 6
-        song = find_library(song_root).splits["test"][0].load(12_000)
-        estimate = Separator(run).separate(song.mixture, 12_000)["vocals"]
-        assert scores["estimate"] == pytest.approx(usdr(song.vocals, estimate), abs=1e-6)
-        assert evaluate.main([*arguments, "--sample-rate", "0"]) == 2
-
-    def test_errors_are_one_line(self, run, song_root, tmp_path, caplog):
-        arguments = ["--checkpoint", str(run), "--data"]
-        assert evaluate.main([*arguments, str(tmp_path / "none")]) == 2
-        assert evaluate.main([*arguments, str(song_root / "train")]) == 2
-        assert "no such folder" in caplog.text
-        assert "no songs in the test split" in caplog.text
+def test_help_does_not_wait_for_jax():
+    code = (
+        "import sys\nfrom vocalsep_jax import separate\n"
+        "try: separate.main(['--help'])\nexcept SystemExit: pass\n"
+        "sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0

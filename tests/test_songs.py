@@ -207,7 +207,7 @@ class TestStemFiles:
         with pytest.raises(SongError, match="has 2 audio streams"):
             load(tmp_path, rate=44_100)
         (tmp_path / "A.stem.mp4").write_bytes(b"nonsense")
-        with pytest.raises(SongError, match="not readable as a stem file"):
+        with pytest.raises(SongError, match="not readable as audio"):
             load(tmp_path)
 
 

@@ -332,7 +332,7 @@ class TestTransfer:
         settings = config(cache, audio__n_fft=94, **changes, max_minutes=1e-9)
         assert train_and_evaluate(settings, tmp_path).step == 1
         song = np.random.default_rng(0).standard_normal((9000, 2)).astype(np.float32)
-        from vocalsep_jax.separate import Separator
+        from vocalsep_jax.separator import Separator
 
         stems = Separator(tmp_path).separate(song, 11_025)
         np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], song, atol=1e-6)

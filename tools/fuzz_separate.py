@@ -727,11 +727,11 @@ def one_network() -> Iterator[None]:
     load = functools.lru_cache(maxsize=None)(original)
 
     def separator(
-        checkpoint: str, *, overlap: float, batch_size: int, device: str | None
+        checkpoint: str, *, overlap: float, shifts: int, batch_size: int, **rest: Any
     ) -> separate.Separator:
         spectral.patch_step(1, overlap)
-        one = copy.copy(load(checkpoint, batch_size=batch_size, device=device))
-        one._overlap = overlap
+        one = copy.copy(load(checkpoint, batch_size=batch_size, **rest))
+        one._overlap, one._shifts = overlap, shifts
         return one
 
     separate.Separator = separator  # type: ignore[assignment,misc]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,11 +19,26 @@ import numpy as np
 import soundfile
 import soxr
 
-from vocalsep_jax import files
+from vocalsep_jax import containers, files
 from vocalsep_jax.console import one_line
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
-"""Suffixes of the files this module reads."""
+_LIBSNDFILE_SUFFIXES = (
+    ".wav",
+    ".flac",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".mp3",
+    ".aif",
+    ".aiff",
+    ".au",
+    ".caf",
+    ".rf64",
+    ".w64",
+)
+
+SUFFIXES = _LIBSNDFILE_SUFFIXES + containers.SUFFIXES
+"""Suffixes of the files that are taken for audio where a folder is given; those after `.w64` need PyAV."""
 
 _BLOCK = 2**16
 """Samples read at a time."""
@@ -39,6 +56,15 @@ _LIMITS = {"wav": (1024, 2**31 - 1), "flac": (8, 655_350), "ogg": (255, 200_000)
 
 _WAV_LIMIT = 2**32 - 2**20
 """Bytes of samples beyond which a WAV file's header cannot tell its size."""
+
+_VORBIS_RATES = (64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 500)
+"""Nominal kbit/s of stereo at 44.1 kHz at Vorbis qualities 0.0, 0.1, ..., 1.0 (libvorbis' own table)."""
+
+_LAG_SAMPLES = 2**16
+"""Samples after which a resampler has been through all its states."""
+
+_DEFAULT_RATES = {"ogg": 192, "mp3": 320}
+"""kbit/s."""
 
 
 class AudioError(Exception):
@@ -60,33 +86,38 @@ class _Stream(soundfile.SoundFile):
 
 
 class Reader:
-    """An audio file that is read in blocks.
+    """An audio file that is read in blocks; of a video, or a file of stems, one audio stream.
 
     Attributes:
       path: the file's.
       rate: Hz.
       channels: C.
-      frames: samples S of each channel, as the file's header says.
+      frames: samples S of each channel, as the file's header says; 0 if it does not.
+      streams: audio streams that the file has.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], stream: int = 0):
         """Open a file.
 
         Raises:
-          AudioError: if it is missing or unreadable.
+          AudioError: if it is missing or unreadable, or has no such stream.
         """
         self.path = Path(path)
-        try:
+        with self._errors(), contextlib.ExitStack() as stack:
             if not self.path.is_file():
                 raise AudioError(f"{path}: {'is not a file' if self.path.exists() else 'no such file'}")
-            with contextlib.ExitStack() as stack:
-                # Opened here: soundfile wants names in UTF-8 and takes .raw for samples without a header,
-                # and libsndfile does not say why it cannot open a file.
-                opened = stack.enter_context(self.path.open("rb", buffering=0))
+            # Opened here: libsndfile does not say why it cannot open a file, and soundfile wants names in
+            # UTF-8 and takes .raw for samples without a header.
+            opened = stack.enter_context(self.path.open("rb", buffering=0))
+            self._file: _Stream | containers.ContainerFile
+            if self.path.suffix.lower() in containers.SUFFIXES:
+                self._file = containers.ContainerFile(self.path, stream)
+                self.streams = self._file.streams
+                stack.callback(self._file.close)
+            else:
                 self._file = stack.enter_context(_Stream(opened.fileno(), closefd=False))
-                self._stack = stack.pop_all()
-        except (soundfile.LibsndfileError, OSError) as error:
-            raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+                self.streams = 1
+            self._stack = stack.pop_all()
         self.rate: int = self._file.samplerate
         self.channels: int = self._file.channels
         self.frames: int = self._file.frames
@@ -97,30 +128,52 @@ class Reader:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def blocks(self) -> Iterator[np.ndarray]:
+    def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
         """The samples, float32 `[S, C]`, S from 1 on, all finite; once.
+
+        Args:
+          start: samples at the beginning that are left out. They are decoded nevertheless: seeking is not
+            exact in every format.
+          count: samples after which to stop; at the end of the file if None.
 
         Raises:
           AudioError: if there are none, or some are damaged or not finite.
         """
-        any_came = False
-        while True:
-            try:
-                block = self._file.read(_BLOCK, dtype="float32", always_2d=True)
-            except (soundfile.LibsndfileError, OSError) as error:
-                raise AudioError(f"{self.path}: not readable as audio ({_reason(error)})") from error
+        place = 0  # of the next block, from the beginning of the file
+        end = math.inf if count is None else start + count
+        while place < end:
+            block = self._read()
             if not len(block):
                 break
-            if not np.isfinite(block).all():
+            wanted = block[max(0, start - place) : max(0, int(min(end - place, len(block))))]
+            place += len(block)
+            if not np.isfinite(wanted).all():
                 raise AudioError(f"{self.path}: holds samples that are not finite (NaN or infinity)")
-            any_came = True
-            yield block
-        if not any_came:
+            if len(wanted):
+                yield wanted
+        if not place:
             raise AudioError(f"{self.path}: holds no samples")
+        if place <= start:
+            raise AudioError(
+                f"{self.path}: ends after {place / self.rate:.2f} s, before {start / self.rate:.2f} s"
+            )
+
+    def _read(self) -> np.ndarray:
+        with self._errors():
+            if isinstance(self._file, containers.ContainerFile):
+                return self._file.read(_BLOCK)
+            return self._file.read(_BLOCK, dtype="float32", always_2d=True)
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (soundfile.LibsndfileError, OSError, containers.ContainerError) as error:
+            raise AudioError(f"{self.path}: not readable as audio ({_reason(error)})") from error
 
 
-def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
-    """Read a whole file.
+def read(path: str | os.PathLike[str], stream: int = 0) -> tuple[np.ndarray, int]:
+    """Read a whole file, or one audio stream of it.
 
     Returns:
       float32 `[S, C]`, S at least 1, all finite; and the sample rate in Hz.
@@ -128,7 +181,7 @@ def read(path: str | os.PathLike[str]) -> tuple[np.ndarray, int]:
     Raises:
       AudioError: if the file is missing, unreadable, without samples, or holds NaN or infinity.
     """
-    with Reader(path) as reader:
+    with Reader(path, stream) as reader:
         return np.concatenate(list(reader.blocks())), reader.rate
 
 
@@ -139,10 +192,13 @@ class Encoding:
     Attributes:
       container: `wav`, `flac`, `ogg` or `mp3`: the file's suffix.
       sample: `int16`, `int24` or `float32`; None where the coding is lossy.
+      bitrate: kbit/s where it is: of mp3, constant, the next there is; of ogg, about that for stereo at
+        44.1 kHz. None for 320 (or the most that the sample rate allows) and 192.
     """
 
     container: str = "wav"
     sample: str | None = "int16"
+    bitrate: int | None = None
 
     def __post_init__(self) -> None:
         if self.container not in _SUBTYPES:
@@ -152,11 +208,45 @@ class Encoding:
             raise ValueError(
                 f"{self.container} files do not hold {self.sample} samples; these do: {', '.join(able)}"
             )
+        if self.bitrate is not None:
+            if self.sample is not None:
+                raise ValueError(f"{self.container} files have no bit rate to choose")
+            low, high = (8, 320) if self.container == "mp3" else (_VORBIS_RATES[0], _VORBIS_RATES[-1])
+            if not low <= self.bitrate <= high:
+                raise ValueError(
+                    f"the bit rate of {self.container} is {low} to {high} kbit/s, not {self.bitrate}"
+                )
 
     @property
     def bits(self) -> int | None:
         """Bits of an integer sample, or None."""
         return {"int16": 16, "int24": 24}.get(self.sample or "")
+
+    @property
+    def full_scale(self) -> float:
+        """The largest sample value that is kept as it is; infinity for floats."""
+        if self.sample == "float32":
+            return math.inf
+        return 1 - 2.0 ** (1 - self.bits) if self.bits else 1.0
+
+    def _options(self, rate: int) -> dict[str, Any]:
+        """Arguments of soundfile that choose the bit rate at a sample rate in Hz.
+
+        Raises:
+          ValueError: if there is no such bit rate at that sample rate.
+        """
+        if self.sample is not None:
+            return {}
+        bitrate = self.bitrate or _DEFAULT_RATES[self.container]
+        if self.container == "ogg":
+            quality = np.interp(bitrate, _VORBIS_RATES, np.linspace(0, 1, len(_VORBIS_RATES)))
+            return {"compression_level": 1 - float(quality)}
+        # libsndfile spreads its levels evenly over the rates of each version of MPEG.
+        low, high = (32, 320) if rate >= 32_000 else (8, 160) if rate >= 16_000 else (8, 64)
+        if self.bitrate is not None and not low <= bitrate <= high:
+            raise ValueError(f"mp3 at {rate} Hz has {low} to {high} kbit/s, not {bitrate}")
+        level = (high - min(bitrate, high)) / (high - low)
+        return {"bitrate_mode": "CONSTANT", "compression_level": min(level, 0.999)}
 
 
 class Writer:
@@ -168,7 +258,7 @@ class Writer:
     def __init__(
         self, path: str | os.PathLike[str], rate: int, channels: int, encoding: Encoding, frames: int
     ):
-        """Start a file of about `frames` samples a channel.
+        """Start a file of about `frames` samples a channel (0: unknown).
 
         Raises:
           AudioError: if the container cannot hold such a rate or so many channels.
@@ -182,8 +272,16 @@ class Writer:
                 f"{path}: {encoding.container} holds at most {most_channels} channels and {most_rate} Hz, "
                 f"not {channels} and {rate}; these can: {', '.join(able) or 'none'}"
             )
-        large = frames * channels * (4 if encoding.sample == "float32" else 3) > _WAV_LIMIT
-        self._format = "RF64" if large and encoding.container == "wav" else encoding.container.upper()
+        try:
+            self._options = encoding._options(rate)
+        except ValueError as error:
+            raise AudioError(f"{path}: {error}") from error
+        self._format = encoding.container.upper()
+        self._limit = math.inf  # samples of each channel
+        if encoding.container == "wav":
+            self._limit = _WAV_LIMIT // (channels * (encoding.bits or 32) // 8)
+            if frames > self._limit:
+                self._format, self._limit = "RF64", math.inf
         self._written = 0  # samples of each channel
 
     def __enter__(self) -> Writer:
@@ -200,6 +298,7 @@ class Writer:
                     self._channels,
                     _SUBTYPES[self._encoding.container][self._encoding.sample],
                     format=self._format,
+                    **self._options,
                 )
             )
             self._stack = stack.pop_all()
@@ -215,9 +314,13 @@ class Writer:
             samples = quantise(samples, self._encoding.bits)
         elif self._encoding.sample is None:  # LAME ends the process at very large numbers
             samples = np.clip(samples, -1, 1)
-        with self._errors():
-            self._file.write(samples)
         self._written += len(samples)
+        with self._errors():
+            if self._written > self._limit:
+                raise OSError(
+                    errno.EFBIG, "longer than its source's header says, and than WAV files can be"
+                )
+            self._file.write(samples)
 
     def __exit__(self, *details: Any) -> None:
         with self._errors():
@@ -279,6 +382,22 @@ class Resampler:
         """The samples that are left, `[S', C]`."""
         nothing = np.zeros((0, self._channels), np.float32)
         return nothing if self._stream is None else self._stream.resample_chunk(nothing, last=True)
+
+
+@functools.cache
+def resampling_lag(rate: int, new_rate: int) -> float:
+    """Seconds that a `Resampler` is behind what it was given, at most.
+
+    It works in blocks of its own, and tells of them only by what it does: this is measured.
+    """
+    resampler = Resampler(rate, new_rate, 1)
+    lag, came, went, block = 0.0, 0, 0, max(1, rate // 500)
+    silence = np.zeros((block, 1), np.float32)
+    while rate != new_rate and (came < rate or came < _LAG_SAMPLES):
+        came += block
+        went += len(resampler.push(silence))
+        lag = max(lag, came / rate - went / new_rate)
+    return lag
 
 
 def fit_length(samples: np.ndarray, length: int) -> np.ndarray:

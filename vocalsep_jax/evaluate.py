@@ -26,14 +26,15 @@ import numpy as np
 from vocalsep_jax import audio, files, runs, spectral
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
+from vocalsep_jax.separator import OVERLAP, Separator, apply_resampled_mask
 
 if TYPE_CHECKING:
     from vocalsep_jax.data.songs import Stems
-    from vocalsep_jax.separate import Separator
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("mixture", "silence", "estimate", "ideal")
+LEAKAGE = "leakage"
 
 
 def baselines(song: Stems, stft: spectral.Stft, *, sample_rate: int, mask_rate: int) -> dict[str, float]:
@@ -46,7 +47,6 @@ def baselines(song: Stems, stft: spectral.Stft, *, sample_rate: int, mask_rate: 
       mask_rate: Hz, at which the mask works.
     """
     from vocalsep_jax.metrics import usdr
-    from vocalsep_jax.separate import apply_resampled_mask
 
     vocals, accompaniment = (
         audio.resample(x, sample_rate, mask_rate) for x in (song.vocals, song.accompaniment)
@@ -65,13 +65,19 @@ def baselines(song: Stems, stft: spectral.Stft, *, sample_rate: int, mask_rate: 
     }
 
 
-def score_song(song: Stems, sample_rate: int, separator: Separator) -> dict[str, float]:
-    """uSDR in dB of each of `COLUMNS` for a song at `sample_rate` Hz."""
-    from vocalsep_jax.metrics import usdr
+def score_song(
+    song: Stems, sample_rate: int, separator: Separator, *, leakage: bool = False
+) -> dict[str, float]:
+    """uSDR in dB of each of `COLUMNS` for a song at `sample_rate` Hz; and `LEAKAGE`, if wanted."""
+    from vocalsep_jax import metrics
 
     estimate = separator.separate(song.mixture, sample_rate)["vocals"]
     scores = baselines(song, separator.stft, sample_rate=sample_rate, mask_rate=separator.sample_rate)
-    return scores | {"estimate": usdr(song.vocals, estimate)}
+    scores["estimate"] = metrics.usdr(song.vocals, estimate)
+    if leakage:
+        estimate = separator.separate(song.accompaniment, sample_rate)["vocals"]
+        scores[LEAKAGE] = metrics.leakage(song.accompaniment, estimate)
+    return scores
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -86,7 +92,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--split", default="test", choices=song_files.SPLITS, help="which songs (%(default)s)"
     )
-    parser.add_argument("--overlap", type=float, default=0.5, help="(%(default)s)")
+    parser.add_argument("--overlap", type=float, default=OVERLAP, help="(%(default)s)")
+    parser.add_argument(
+        "--leakage",
+        action="store_true",
+        help="also separate the accompaniment alone: what is then taken for voice, in dB relative to it",
+    )
     parser.add_argument(
         "--sample-rate",
         type=int,
@@ -98,7 +109,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
 
     from vocalsep_jax.compile_cache import use_compile_cache
-    from vocalsep_jax.separate import Separator
 
     use_compile_cache()
     try:
@@ -117,17 +127,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     rate = options.sample_rate or separator.sample_rate
     scores: dict[str, dict[str, float]] = {}
     width = max(len("vocals uSDR, dB"), *(len(s.name) for s in chosen))
-    print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in COLUMNS))
+    columns = (*COLUMNS, LEAKAGE) if options.leakage else COLUMNS
+    print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in columns))
     for song in chosen:
         try:
             stems = song.load(rate)
         except song_files.SongError as error:
             log.error("error: %s", error)
             continue
-        scores[song.name] = score_song(stems, rate, separator)
+        scores[song.name] = score_song(stems, rate, separator, leakage=options.leakage)
         print(_row(song.name, scores[song.name], width), flush=True)
     if len(scores) > 1:
-        median = {c: float(np.median([s[c] for s in scores.values()])) for c in COLUMNS}
+        median = {c: float(np.median([s[c] for s in scores.values()])) for c in columns}
         print(_row("median", median, width))
     if options.json:
         try:
@@ -151,7 +162,7 @@ def _songs(root: str, split: str, validated: list[str]) -> tuple[song_files.Song
 
 
 def _row(name: str, scores: dict[str, float], width: int) -> str:
-    return f"{name:{width}}" + "".join(f"{scores[c]:10.2f}" for c in COLUMNS)
+    return f"{name:{width}}" + "".join(f"{scores[c]:10.2f}" for c in (*COLUMNS, LEAKAGE) if c in scores)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,9 @@ def replacing(path: Path) -> Iterator[Path]:
     are made as needed. Raises OSError as the file system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # Names may be 255 bytes long, and a character four.
+    digest = zlib.crc32(os.fsencode(path.name))
+    partial = path.with_name(f".{path.name[:40]}.{digest:08x}.{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(path)

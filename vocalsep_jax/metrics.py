@@ -58,3 +58,15 @@ def usdr(reference: np.ndarray, estimate: np.ndarray) -> float:
     error = reference - np.asarray(estimate, np.float64)
     signal, noise = float(np.sum(reference**2)), float(np.sum(error**2))
     return float(10.0 * np.log10((signal + 1e-7) / (noise + 1e-7)))
+
+
+def leakage(music: np.ndarray, estimate: np.ndarray) -> float:
+    """Level of what was taken for voice in music without any, relative to the music, in dB.
+
+    `10 log10((sum est^2 + 1e-7) / (sum music^2 + 1e-7))`: at most about 0, for all of it; lower is better.
+
+    Args:
+      music, estimate: `[S, C]`, the same shape.
+    """
+    taken, there = (float(np.sum(np.asarray(x, np.float64) ** 2)) for x in (estimate, music))
+    return float(10.0 * np.log10((taken + 1e-7) / (there + 1e-7)))

@@ -1,5 +1,6 @@
-"""Separate songs into vocals and the rest: `Separator`, and the command over it.
+"""The command that separates songs into vocals and the rest.
 
+    vocalsep separate SONG... --checkpoint RUN -o OUT
     python -m vocalsep_jax.separate SONG... --checkpoint RUN -o OUT
 
 writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
@@ -8,285 +9,59 @@ writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import contextlib
+import functools
+import glob
 import io
+import json
 import logging
+import math
 import os
+import shutil
+import signal
 import stat
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vocalsep_jax.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
-import numpy as np
-
-from vocalsep_jax import audio, runs, spectral, streaming
+from vocalsep_jax import audio, files, runs
 from vocalsep_jax.console import one_line, start_logging
+from vocalsep_jax.separator import CLIP_MODES, DTYPES, OVERLAP, STEMS, Separator
 
-# jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
-
-STEMS = ("vocals", "no_vocals")
-
-_SIXTEEN_BIT = audio.Encoding()
+_STEM_FILE_SUFFIX = ".stem.mp4"
 log = logging.getLogger(__name__)
-
-
-class Separator:
-    """Separates waveforms with a trained network.
-
-    Attributes:
-      name: of the model: the run's folder name.
-      sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
-      stft: the network's transform.
-      step: training step of the checkpoint.
-    """
-
-    def __init__(
-        self,
-        checkpoint: str | os.PathLike[str],
-        *,
-        overlap: float = 0.5,
-        batch_size: int = 8,
-        device: str | None = None,
-    ):
-        """Load a checkpoint.
-
-        Args:
-          checkpoint: a run (its best checkpoint, else its latest) or a checkpoint folder.
-          overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
-          batch_size: patches predicted at once. Does not change the result.
-          device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
-
-        Raises:
-          RunError: if the checkpoint cannot be used.
-          ValueError: if an option is out of range or there is no such device.
-        """
-        import jax
-
-        from vocalsep_jax import checkpoints
-        from vocalsep_jax.models.unet import unet_from_config
-
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        spectral.patch_step(1, overlap)  # checks the range
-        run = runs.find_run(checkpoint)
-        config = runs.read_config(run)["config"]
-        self.name = run.resolve().name
-        self.sample_rate: int = config["audio"]["sample_rate"]
-        self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
-        self._frames: int = config["audio"]["patch_frames"]
-        self._overlap, self._batch = overlap, batch_size
-
-        model = unet_from_config(config)
-        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self._frames), np.float32)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
-        variables, self.step = checkpoints.restore_model(Path(checkpoint), shapes)
-        try:
-            place = jax.devices(device)[0]
-        except RuntimeError as error:
-            raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-        self._variables = jax.device_put(variables, place)
-        self._apply = jax.jit(model.apply)
-
-    def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
-        """Separate a waveform.
-
-        Args:
-          samples: `[S, C]` or `[S]`, any real dtype, full scale 1.0, finite; any number of channels, each
-            filtered by a mask of its own.
-          sample_rate: Hz.
-
-        Returns:
-          `vocals` and `no_vocals`, float32, shaped as `samples`; they sum to it.
-
-        Raises:
-          ValueError: if the input is not 1- or 2-dimensional, empty, not finite, or too large to
-            compute with.
-        """
-        mixture = np.asarray(samples, np.float32)
-        if mixture.ndim not in (1, 2) or 0 in mixture.shape:
-            raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
-        columns = mixture.reshape(len(mixture), -1)
-        parts = list(self.stream([columns], sample_rate))
-        return {
-            name: np.concatenate([part[name] for part in parts]).reshape(mixture.shape) for name in STEMS
-        }
-
-    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[dict[str, np.ndarray]]:
-        """Separate a waveform that comes in blocks, in memory that does not depend on its length.
-
-        Args:
-          blocks: float32 `[S, C]` each, S from 0 on, one after the other; all with the same C.
-          sample_rate: Hz.
-
-        Yields:
-          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final.
-          In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
-
-        Raises:
-          ValueError: if a block holds NaN, infinity, or numbers too large to compute with.
-        """
-        voice: streaming.VoiceStream | None = None
-        waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
-
-        def stems(vocals: np.ndarray) -> dict[str, np.ndarray]:
-            nonlocal waiting
-            mixture = np.concatenate(waiting)
-            now, later = mixture[: len(vocals)], mixture[len(vocals) :]
-            waiting = [later]
-            with np.errstate(over="ignore"):
-                rest = now - vocals
-            if not (np.isfinite(vocals).all() and np.isfinite(rest).all()):
-                raise ValueError("the waveform's values are too large")
-            return {"vocals": vocals, "no_vocals": rest}
-
-        for block in blocks:
-            if not np.isfinite(block).all():
-                raise ValueError("the waveform holds NaN or infinity")
-            if voice is None:
-                voice = self._voice_stream(block.shape[1], sample_rate)
-            waiting.append(block)
-            with np.errstate(over="ignore", invalid="ignore"):  # `stems` looks
-                vocals = voice.push(block)
-            if len(vocals):
-                yield stems(vocals)
-        if voice is not None and waiting:
-            with np.errstate(over="ignore", invalid="ignore"):
-                vocals = voice.finish()
-            yield stems(vocals)
-
-    def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
-        mask_filter = streaming.MaskFilter(
-            self.stft,
-            lambda batch: np.asarray(self._apply(self._variables, batch)),
-            channels=channels,
-            patch_frames=self._frames,
-            batch_size=self._batch,
-            overlap=self._overlap,
-        )
-        return streaming.VoiceStream(mask_filter, sample_rate, self.sample_rate, channels)
-
-    def separate_file(
-        self,
-        path: str | os.PathLike[str],
-        out: str | os.PathLike[str],
-        *,
-        encoding: audio.Encoding = _SIXTEEN_BIT,
-    ) -> dict[str, Path]:
-        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`; see `separate_to`.
-
-        Returns:
-          The file written for each stem.
-        """
-        folder = Path(out) / self.name / Path(path).stem
-        outputs = {name: folder / f"{name}.{encoding.container}" for name in STEMS}
-        self.separate_to(path, outputs, encoding=encoding)
-        return outputs
-
-    def separate_to(
-        self,
-        path: str | os.PathLike[str],
-        outputs: Mapping[str, str | os.PathLike[str]],
-        *,
-        encoding: audio.Encoding = _SIXTEEN_BIT,
-        progress: Callable[[float, float], None] | None = None,
-    ) -> float:
-        """Separate a file into files, in memory that does not depend on its length.
-
-        Rate, channels and length are the input's. Integer stems of an input with as many bits sum to it
-        exactly where none of them clips.
-
-        Args:
-          path: the song.
-          outputs: where each stem goes; some of `STEMS`, or all.
-          encoding: of the outputs.
-          progress: called with the seconds that are done and those there are in all.
-
-        Returns:
-          Seconds of the song.
-
-        Raises:
-          AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
-          ValueError: if there is no such stem.
-        """
-        if unknown := [name for name in outputs if name not in STEMS]:
-            raise ValueError(f"stems are {', '.join(STEMS)}, not {unknown[0]!r}")
-        done = 0
-        with audio.Reader(path) as song, contextlib.ExitStack() as stack:
-            writers = {
-                name: stack.enter_context(
-                    audio.Writer(out, song.rate, song.channels, encoding, song.frames)
-                )
-                for name, out in outputs.items()
-            }
-            for stems in _naming(path, self.stream(song.blocks(), song.rate)):
-                if encoding.bits:
-                    mixture = stems["vocals"] + stems["no_vocals"]
-                    stems["vocals"] = audio.quantise(stems["vocals"], encoding.bits)
-                    stems["no_vocals"] = mixture - stems["vocals"]
-                for name, writer in writers.items():
-                    writer.write(stems[name])
-                done += len(stems["vocals"])
-                if progress:
-                    progress(done / song.rate, max(done, song.frames) / song.rate)
-            return done / song.rate
-
-
-def _naming(
-    path: str | os.PathLike[str], stream: Iterator[dict[str, np.ndarray]]
-) -> Iterator[dict[str, np.ndarray]]:
-    """`stream`, its ValueErrors as AudioErrors of the file `path`."""
-    try:
-        yield from stream
-    except ValueError as error:
-        raise audio.AudioError(f"{path}: {error}") from error
-
-
-def apply_resampled_mask(
-    mixture: np.ndarray,
-    stft: spectral.Stft,
-    mask_of: Callable[[np.ndarray], np.ndarray],
-    *,
-    sample_rate: int,
-    mask_rate: int,
-) -> np.ndarray:
-    """`spectral.apply_mask` on a waveform of another rate than the mask's, resampled there and back.
-
-    Args:
-      mixture: float32 `[S, C]`.
-      stft: the transform.
-      mask_of: magnitudes `[C, F, N]` to a mask of that shape.
-      sample_rate: Hz, of `mixture`.
-      mask_rate: Hz, at which `stft` and `mask_of` work.
-
-    Returns:
-      float32 `[S, C]` at `sample_rate`.
-    """
-    inner = audio.resample(mixture, sample_rate, mask_rate)
-    inner = audio.fit_length(inner, max(1, len(inner)))
-    filtered = spectral.apply_mask(inner, stft, mask_of)
-    return audio.fit_length(audio.resample(filtered, mask_rate, sample_rate), mixture.shape[0])
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m vocalsep_jax.separate",
-        description="Separate the singing voice of songs from the instruments.",
+        prog="vocalsep separate",
+        description="Separate the singing voice of songs from the instruments. The stems have the rate, "
+        "channels and length of the song, and sum to it where nothing clips (but for lossy formats and "
+        "rescaled stems).",
         epilog="Exit code: 0 all songs done, 1 some failed, 2 wrong usage.",
     )
     parser.add_argument(
         "songs",
         nargs="+",
         metavar="SONG",
-        help=f"audio files ({', '.join(x[1:] for x in audio.SUFFIXES)}), or folders of them, however deep",
+        help="audio and video files, folders of them, however deep, or patterns such as 'album/*.flac' "
+        f"({', '.join(x[1:] for x in audio.SUFFIXES)})",
     )
     parser.add_argument(
-        "--checkpoint", required=True, metavar="RUN", help="a run's folder, or a checkpoint in it"
+        "--checkpoint",
+        required=True,
+        metavar="RUN",
+        help="a run's folder, a checkpoint in it, or an exported model",
     )
     parser.add_argument(
         "-o", "--out", default="separated", metavar="OUT", help="folder to write to (%(default)s)"
@@ -296,8 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         default="{track}/{stem}.{ext}",
         help="of the outputs, below OUT/<model> (%(default)s)",
     )
-    parser.add_argument(
+    stems = parser.add_mutually_exclusive_group()
+    stems.add_argument(
         "--stems", default=",".join(STEMS), help="which to write, with commas between (%(default)s)"
+    )
+    stems.add_argument(
+        "--two-stems", choices=STEMS[:1], help="the same as --stems vocals,no_vocals, the default"
     )
     container = parser.add_mutually_exclusive_group()
     for name in ("wav", "flac", "ogg", "mp3"):
@@ -310,33 +89,90 @@ def _parser() -> argparse.ArgumentParser:
         sample.add_argument(
             f"--{name}", dest="sample", action="store_const", const=name, help=f"{what} samples (wav, flac)"
         )
+    parser.add_argument(
+        "--bitrate", type=int, metavar="KBPS", help="of mp3 (320, or the most there is) or ogg (192)"
+    )
+    parser.add_argument(
+        "--clip-mode",
+        choices=CLIP_MODES,
+        default="clamp",
+        help="what becomes of samples beyond full scale: clamp them there, rescale both stems by one "
+        "factor, or none: refuse (%(default)s; float32 holds them)",
+    )
+    parser.add_argument(
+        "--start", type=_seconds, default=0.0, metavar="TIME", help="seconds or [h:]m:s (0)"
+    )
+    parser.add_argument(
+        "--duration", type=_seconds, metavar="TIME", help="seconds or [h:]m:s (to the end of the song)"
+    )
     parser.add_argument("--skip-existing", action="store_true", help="leave songs whose outputs are there")
     parser.add_argument(
-        "--overlap", type=float, default=0.5, help="overlap of patches, 0 to below 1 (%(default)s)"
+        "--json",
+        type=Path,
+        metavar="REPORT",
+        help="file for what became of each song, and how long it took",
+    )
+    parser.add_argument("-j", "--jobs", type=int, default=1, help="songs separated at once (%(default)s)")
+    parser.add_argument(
+        "--overlap", type=float, default=OVERLAP, help="overlap of patches, 0 to below 1 (%(default)s)"
+    )
+    parser.add_argument(
+        "--shifts", type=int, default=1, help="average so many separations, shifted (%(default)s)"
     )
     parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
     parser.add_argument("-d", "--device", help="cpu, gpu or tpu (the best there is)")
     return parser
 
 
+def _seconds(text: str) -> float:
+    """`90`, `1:30` or `0:01:30.0` in seconds."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    if not 1 <= len(parts) <= 3 or not all(0 <= part < math.inf for part in parts):
+        raise argparse.ArgumentTypeError(f"not a time: {text!r}")
+    return functools.reduce(lambda total, part: 60 * total + part, parts)
+
+
 def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    """Files and their track names: those given, and those in folders given, by their place in there."""
-    for song in songs:
-        path = Path(song)
-        if not song:  # an empty variable of a shell, say; as a path it would be the folder we are in
-            raise ValueError("a song's name is empty")
-        try:
-            is_folder = path.is_dir()
-        except OSError:  # as for a name that is too long; reading it says so
-            is_folder = False
-        if not is_folder:
-            yield path, path.stem
+    """Files and their track names: those given, and those in folders given, by their place in there.
+
+    A folder that holds none stands for itself.
+    """
+    for path in (Path(match) for song in songs for match in _matches(song)):
+        if not _is_folder(path):
+            yield path, _track(path.name)
             continue
         within = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
-        if not within:
-            raise ValueError(f"{song}: no audio files in this folder")
         for file in within:
-            yield file, file.relative_to(path).with_suffix("").as_posix()
+            yield file, (file.relative_to(path).parent / _track(file.name)).as_posix()
+        if not within:
+            yield path, path.name
+
+
+def _matches(song: str) -> list[str]:
+    """The files that a name or a pattern stands for; a pattern without any stands for itself."""
+    if not song:  # an empty variable of a shell, say; as a path it would be the folder we are in
+        raise ValueError("a song's name is empty")
+    if not glob.has_magic(song) or os.path.lexists(song):
+        return [song]
+    return sorted(glob.glob(song, recursive=True)) or [song]
+
+
+def _track(name: str) -> str:
+    """A file's name without its suffix."""
+    if name.lower().endswith(_STEM_FILE_SUFFIX):
+        return name[: -len(_STEM_FILE_SUFFIX)]
+    return Path(name).stem
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # as for a name that is too long; reading it says so
+        return False
 
 
 def _outputs(options: argparse.Namespace, folder: Path, track: str, ext: str) -> dict[str, Path]:
@@ -369,24 +205,189 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
 
 
-class _Bar:
-    """The progress of a song on one line of a terminal."""
+class _Progress:
+    """The songs under way, on one line of a terminal."""
 
-    def __init__(self, title: str):
-        self._title = title
-        self._begin, self._shown = time.monotonic(), 0.0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._songs: dict[str, tuple[float, float, float]] = {}  # when begun, seconds done, in all
+        self._shown = 0.0
+        self._terminal = sys.stderr.isatty()
 
-    def show(self, done: float, total: float) -> None:
-        now = time.monotonic()
-        if not sys.stderr.isatty() or now - self._shown < 0.2:
-            return
-        self._shown = now
-        speed = done / (now - self._begin)
-        left = (total - done) / speed
-        line = f"{self._title}: {100 * done / total:3.0f} %  {speed:.1f} x real time  {left:.0f} s left"
-        sys.stderr.write(f"\r{line[:100]:100}")
-        if done == total:
-            sys.stderr.write(f"\r{'':100}\r")
+    @contextlib.contextmanager
+    def song(self, title: str) -> Iterator[None]:
+        """While a song is separated."""
+        with self._lock:
+            self._songs[title] = (time.monotonic(), 0.0, 0.0)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._songs[title]
+                self._write("")
+
+    def show(self, title: str, done: float, total: float) -> None:
+        """So many seconds of a song, of so many (0: unknown)."""
+        with self._lock:
+            now = time.monotonic()
+            self._songs[title] = (self._songs[title][0], done, total)
+            if now - self._shown < 0.2:
+                return
+            self._shown = now
+            parts = []
+            for name, (begin, done, total) in self._songs.items():
+                speed = done / max(now - begin, 1e-9)
+                share = f"{100 * done / total:3.0f} %" if total else f"{done:.0f} s"
+                left = f"  {(total - done) / speed:.0f} s left" if total and speed else ""
+                parts.append(f"{name}: {share}  {speed:.1f} x real time{left}")
+            self._write("   ".join(parts))
+
+    def _write(self, line: str) -> None:
+        if self._terminal:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r{line[:width]:{width}}" + ("" if line else "\r"))
+            sys.stderr.flush()
+
+
+class _StoppedError(Exception):
+    """The command was interrupted."""
+
+
+@dataclass
+class _Batch:
+    """The songs of a call, and what they have in common.
+
+    Attributes:
+      separator: separates them.
+      options: of the command line.
+      encoding: of the outputs.
+      songs: the inputs, by what they are under any name.
+      total: how many tracks there are.
+      stopping: set when the command was interrupted.
+    """
+
+    separator: Separator
+    options: argparse.Namespace
+    encoding: audio.Encoding
+    songs: dict[tuple[int, int] | None, Path]
+    total: int
+    progress: _Progress = field(default_factory=_Progress)
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def separate(self, number: int, song: Path, outputs: dict[str, Path] | str) -> dict[str, Any]:
+        """Separate one song, unless `outputs` says why it cannot be; what became of it, for the report."""
+        entry: dict[str, Any] = {"song": str(song), "status": "failed"}
+        title = one_line(str(song))
+        begin = time.monotonic()
+        try:
+            if isinstance(outputs, str):
+                raise audio.AudioError(f"{song}: {outputs}")
+            there = {output: key for output in outputs.values() if (key := _identity(output))}
+            if self.options.skip_existing and len(there) == len(outputs):
+                log.info("[%d/%d] %s: there already", number, self.total, title)
+                return entry | {"status": "skipped", "outputs": _named(outputs)}
+            for key in there.values():
+                if key in self.songs:
+                    which = self.songs[key] if self.songs[key] != song else "it"
+                    raise audio.AudioError(f"{song}: its output would overwrite {which}")
+
+            def progress(done: float, of: float) -> None:
+                if self.stopping.is_set():
+                    raise _StoppedError
+                self.progress.show(f"[{number}/{self.total}] {title}", done, of)
+
+            with self.progress.song(f"[{number}/{self.total}] {title}"):
+                done = self.separator.separate_to(
+                    song,
+                    outputs,
+                    encoding=self.encoding,
+                    clip_mode=self.options.clip_mode,
+                    start=self.options.start,
+                    duration=self.options.duration,
+                    progress=progress,
+                )
+        except audio.AudioError as error:
+            log.error("error: %s", error)
+            return entry | {"error": str(error)}
+        except _StoppedError:
+            return entry | {"error": "interrupted"}
+        seconds = time.monotonic() - begin
+        speed = done.seconds / seconds
+        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, self.total, title, seconds, speed)
+        if done.clipped:
+            log.warning("%s: %d samples clipped (--clip-mode rescale avoids it)", title, done.clipped)
+        print(*outputs.values(), sep="\n", flush=True)
+        return entry | {
+            "status": "done",
+            "outputs": _named(outputs),
+            "sample_rate": done.sample_rate,
+            "channels": done.channels,
+            "samples": done.samples,
+            "clipped_samples": done.clipped,
+            "scale": done.scale,
+            "seconds": seconds,
+            "times_real_time": speed,
+        }
+
+    def separate_all(self, planned: Sequence[tuple[Path, dict[str, Path] | str]]) -> list[dict[str, Any]]:
+        """Separate them, as many at a time as the options say; entries as far as they came."""
+        entries = []
+        with concurrent.futures.ThreadPoolExecutor(self.options.jobs) as pool:
+            waiting = [
+                pool.submit(self.separate, number, song, outputs)
+                for number, (song, outputs) in enumerate(planned, start=1)
+            ]
+            try:
+                for future in waiting:
+                    entries.append(future.result())
+            except BaseException as error:
+                self.stopping.set()
+                pool.shutdown(cancel_futures=True)
+                if not isinstance(error, KeyboardInterrupt):
+                    raise
+                entries = [f.result() for f in waiting if f.done() and not f.cancelled()]
+        return entries
+
+
+def _named(outputs: dict[str, Path]) -> dict[str, str]:
+    return {stem: str(path) for stem, path in outputs.items()}
+
+
+def _plan(
+    tracks: Sequence[tuple[Path, str]], options: argparse.Namespace, folder: Path, ext: str
+) -> list[tuple[Path, dict[str, Path] | str]]:
+    """Where the stems of each song go, or why they cannot."""
+    taken: dict[Path, Path] = {}
+    planned: list[tuple[Path, dict[str, Path] | str]] = []
+    for song, track in tracks:
+        try:
+            if _is_folder(song):
+                raise ValueError("no audio files in this folder")
+            outputs = _outputs(options, folder, track, ext)
+            for output in outputs.values():
+                if (earlier := taken.setdefault(output, song)) is not song:
+                    raise ValueError(f"its output would overwrite that of {earlier}")
+            planned.append((song, outputs))
+        except ValueError as error:
+            planned.append((song, str(error)))
+    return planned
+
+
+@contextlib.contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that nothing half written is left."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -395,12 +396,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # paths are printed as the file system has them
         sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors())
     options = _parser().parse_args(argv)
+    with _terminated_is_interrupted():
+        try:
+            return _run(options)
+        except KeyboardInterrupt:
+            log.error("interrupted")
+            return 130
+
+
+def _run(options: argparse.Namespace) -> int:
     container = options.container or "wav"
     lossless = container in ("wav", "flac")
     try:
-        encoding = audio.Encoding(container, options.sample or ("int16" if lossless else None))
+        encoding = audio.Encoding(
+            container, options.sample or ("int16" if lossless else None), options.bitrate
+        )
         if unknown := set(options.stems.split(",")) - set(STEMS):
             raise ValueError(f"--stems: there are {', '.join(STEMS)}, no {unknown.pop()!r}")
+        if options.jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, not {options.jobs}")
+        if options.duration == 0:
+            raise ValueError("--duration must be more than 0")
         tracks = list(_tracks(options.songs))
         names = [*_outputs(options, Path(), "track", "ext").values()]
         if len(set(names)) < len(names):
@@ -412,47 +428,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         separator = Separator(
             options.checkpoint,
             overlap=options.overlap,
+            shifts=options.shifts,
             batch_size=options.batch_size,
             device=options.device,
+            dtype=options.dtype,
         )
     except (runs.RunError, ValueError) as error:
         log.error("error: %s", one_line(str(error)))
         return 2
+    planned = _plan(tracks, options, Path(options.out) / separator.name, container)
     inputs = {_identity(song): song for song, _ in tracks}
-    taken: dict[Path, Path] = {}
-    failed = 0
-    for number, (song, track) in enumerate(tracks, start=1):
-        title = one_line(str(song))
-        begin = time.monotonic()
-        try:
-            try:
-                outputs = _outputs(options, Path(options.out) / separator.name, track, container)
-            except ValueError as error:
-                raise audio.AudioError(f"{song}: {error}") from error
-            for output in outputs.values():
-                if (earlier := taken.setdefault(output, song)) is not song:
-                    raise audio.AudioError(f"{song}: its output would overwrite that of {earlier}")
-            there = {output: key for output in outputs.values() if (key := _identity(output))}
-            if options.skip_existing and len(there) == len(outputs):
-                log.info("[%d/%d] %s: there already", number, len(tracks), title)
-                continue
-            for key in there.values():
-                if key in inputs:
-                    which = inputs[key] if inputs[key] != song else "it"
-                    raise audio.AudioError(f"{song}: its output would overwrite {which}")
-            bar = _Bar(title)
-            length = separator.separate_to(song, outputs, encoding=encoding, progress=bar.show)
-        except audio.AudioError as error:
-            failed += 1
-            log.error("error: %s", error)
-            continue
-        seconds = time.monotonic() - begin
-        speed = length / seconds
-        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, len(tracks), title, seconds, speed)
-        print(*outputs.values(), sep="\n", flush=True)
-    if failed:
+    batch = _Batch(separator, options, encoding, inputs, len(tracks))
+    entries = batch.separate_all(planned)
+    failed = sum(entry["status"] == "failed" for entry in entries)
+    if batch.stopping.is_set():
+        log.error("interrupted: %d of %d songs done", len(entries) - failed, len(tracks))
+    elif failed:
         log.error("%d of %d songs failed", failed, len(tracks))
-    return 1 if failed else 0
+    if options.json:
+        try:
+            _write_report(options, separator, entries)
+        except OSError as error:
+            log.error("error: %s: cannot be written (%s)", one_line(str(options.json)), error.strerror)
+            failed += 1
+    return 130 if batch.stopping.is_set() else 1 if failed else 0
+
+
+def _write_report(options: argparse.Namespace, separator: Separator, entries: list[dict[str, Any]]) -> None:
+    """Write what became of the songs; raises OSError."""
+    content = {
+        "model": separator.name,
+        "step": separator.step,
+        "model_sample_rate": separator.sample_rate,
+        "options": {name: value for name, value in vars(options).items() if name not in ("songs", "json")},
+        "versions": runs.package_versions(),
+        "songs": entries,
+    }
+    # File names may be no text: the report has them as Python does, with surrogates escaped.
+    files.write_text(options.json, json.dumps(content, indent=2) + "\n")
 
 
 if __name__ == "__main__":

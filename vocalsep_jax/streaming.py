@@ -7,7 +7,9 @@ Axis letters: `S` samples, `C` channels, `B` batch, `F` frequency bins, `N` fram
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,6 +18,26 @@ from vocalsep_jax.spectral import OverlapAdder, Stft, crossfade_weights, patch_c
 
 _BLOCK = 2**16
 """Samples that are transformed at a time."""
+
+
+_AHEAD = 2
+"""Batches that are being predicted while the waveform is read and transformed, and masks are applied."""
+
+
+class Filter(Protocol):
+    """A waveform goes in, one of the same length comes out, as it becomes final.
+
+    Attributes:
+      latency: samples that the output is behind the input, at most.
+    """
+
+    latency: int
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
 
 
 class MaskFilter:
@@ -31,7 +53,7 @@ class MaskFilter:
     def __init__(
         self,
         stft: Stft,
-        predict: Callable[[np.ndarray], np.ndarray],
+        predict: Callable[[np.ndarray], Any],
         *,
         channels: int,
         patch_frames: int,
@@ -42,7 +64,8 @@ class MaskFilter:
 
         Args:
           stft: the transform.
-          predict: float32 `[B, F, T]` magnitudes to masks of that shape; always called with the same B.
+          predict: float32 `[B, F, T]` magnitudes to masks of that shape, as anything `np.asarray` takes: an
+            array that is still being computed is not waited for at once. Always called with the same B.
           channels: C.
           patch_frames: T.
           batch_size: B.
@@ -55,7 +78,7 @@ class MaskFilter:
         self._channels, self._frames, self._batch = channels, patch_frames, batch_size
         self._step = patch_step(patch_frames, overlap)
         self._crossfade = crossfade_weights(patch_frames)
-        patches_ahead = -(-batch_size // channels)
+        patches_ahead = -(-_AHEAD * batch_size // channels)
         self.latency = stft.samples(patch_frames + patches_ahead * self._step) + stft.n_fft
         self._came = self._went = 0  # samples
         # Zeros before the first sample, so that it lies in as many frames as any other.
@@ -66,7 +89,8 @@ class MaskFilter:
         self._spectra = np.zeros((channels, stft.bins, 0), np.complex64)
         self._mask = np.zeros((channels, stft.bins, 0), np.float32)
         self._weight = np.zeros(0, np.float32)
-        self._rows = 0  # patches predicted, each channel's counted
+        self._sent = self._rows = 0  # patches sent to be predicted, and received; each channel's counted
+        self._pending: deque[tuple[Any, list[tuple[int, int]]]] = deque()
         self._overlap_add = OverlapAdder(stft, channels)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -110,29 +134,41 @@ class MaskFilter:
     def _filter(self, patches: int, *, whole_batches: bool) -> np.ndarray:
         """Predict the first `patches` patches, as far as not done, and give what is final then."""
         rows = patches * self._channels
-        while self._rows < rows and (rows - self._rows >= self._batch or not whole_batches):
-            self._predict_rows(min(self._batch, rows - self._rows))
-        final = self._rows // self._channels * self._step
-        if not whole_batches:
+        while self._sent < rows and (rows - self._sent >= self._batch or not whole_batches):
+            self._send(min(self._batch, rows - self._sent))
+            if len(self._pending) == _AHEAD:
+                self._receive()
+        if whole_batches:
+            final = self._rows // self._channels * self._step
+        else:
+            while self._pending:
+                self._receive()
             final = self._first + self._spectra.shape[-1]
         return self._take_out(final - self._first)
 
-    def _predict_rows(self, count: int) -> None:
-        """Predict so many patches; the channels of one come one after the other."""
+    def _send(self, count: int) -> None:
+        """Start to predict so many patches; the channels of one come one after the other."""
         batch = np.zeros((self._batch, self._stft.bins, self._frames), np.float32)
-        rows = [divmod(row, self._channels) for row in range(self._rows, self._rows + count)]
-        places = [
-            (channel, slice(start := patch * self._step - self._first, start + self._frames))
-            for patch, channel in rows
-        ]
-        for row, (channel, frames) in enumerate(places):
-            np.abs(self._spectra[channel, :, frames], out=batch[row])
-        masks = self._predict(batch)
-        for mask, (channel, frames) in zip(masks, places, strict=False):
+        rows = [divmod(row, self._channels) for row in range(self._sent, self._sent + count)]
+        for magnitude, (patch, channel) in zip(batch, rows, strict=False):
+            np.abs(self._spectra[channel, :, self._frames_of(patch)], out=magnitude)
+        self._pending.append((self._predict(batch), rows))
+        self._sent += count
+
+    def _receive(self) -> None:
+        """Add the masks that were sent for first."""
+        masks, rows = self._pending.popleft()
+        for mask, (patch, channel) in zip(np.asarray(masks), rows, strict=False):
+            frames = self._frames_of(patch)
             self._mask[channel, :, frames] += mask * self._crossfade
             if channel == 0:
                 self._weight[frames] += self._crossfade
-        self._rows += count
+        self._rows += len(rows)
+
+    def _frames_of(self, patch: int) -> slice:
+        """Where a patch lies in the frames that are kept."""
+        start = patch * self._step - self._first
+        return slice(start, start + self._frames)
 
     def _take_out(self, frames: int) -> np.ndarray:
         """The samples of the first `frames` frames, which are final; they are let go."""
@@ -147,17 +183,83 @@ class MaskFilter:
         return samples[:, drop:].T
 
 
+class ShiftedFilter:
+    """The mean of what a filter makes of a waveform in several shifts.
+
+    Each shift has patches, and frames, of its own; what depends on where they lie evens out. The shifts go
+    through the filter as channels, and so through the network in the same batches.
+
+    Attributes:
+      latency: samples.
+    """
+
+    def __init__(self, inner: Filter, channels: int, shifts: Sequence[int]):
+        """Start a waveform of C = `channels`.
+
+        Args:
+          inner: a filter of C channels for each shift.
+          channels: C.
+          shifts: samples that each is behind the waveform.
+        """
+        self._inner, self._channels = inner, channels
+        self._most = max(shifts)
+        self._before = [_Delay(shift, channels) for shift in shifts]
+        self._after = [_Delay(self._most - shift, channels) for shift in shifts]
+        self._to_drop = self._most
+        self.latency = inner.latency + self._most
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+        return self._mean(self._inner.push(self._shifted(samples)))
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
+        rest = self._inner.push(self._shifted(np.zeros((self._most, self._channels), np.float32)))
+        return self._mean(np.concatenate([rest, self._inner.finish()]))
+
+    def _shifted(self, samples: np.ndarray) -> np.ndarray:
+        return np.concatenate([delay.push(samples) for delay in self._before], axis=1)
+
+    def _mean(self, filtered: np.ndarray) -> np.ndarray:
+        parts = np.split(filtered, len(self._after), axis=1)
+        aligned = [delay.push(part) for delay, part in zip(self._after, parts, strict=True)]
+        mean = np.mean(aligned, axis=0)
+        drop = min(self._to_drop, len(mean))
+        self._to_drop -= drop
+        return mean[drop:]
+
+
+class _Delay:
+    """Gives what came so many samples before, and zeros at first."""
+
+    def __init__(self, samples: int, channels: int):
+        self._kept = np.zeros((samples, channels), np.float32)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        both = np.concatenate([self._kept, samples])
+        self._kept = both[len(samples) :]
+        return both[: len(samples)]
+
+
 class VoiceStream:
     """The voice in a waveform of any sample rate, as it comes: resampled, filtered, resampled back."""
 
-    def __init__(self, mask_filter: MaskFilter, sample_rate: int, filter_rate: int, channels: int):
+    def __init__(self, inner: Filter, sample_rate: int, filter_rate: int, channels: int):
         """Start a waveform at `sample_rate` Hz; the filter works at `filter_rate`, on as many channels."""
-        self._filter = mask_filter
+        self._filter = inner
+        self._rates = sample_rate, filter_rate
         self._in = audio.Resampler(sample_rate, filter_rate, channels)
         self._out = audio.Resampler(filter_rate, sample_rate, channels)
         self._came = self._went = 0
         # Samples resampled at a time: of a very low rate, few become many.
         self._block = max(1, min(_BLOCK, _BLOCK * sample_rate // filter_rate))
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the voice is behind the waveform, at most."""
+        rate, inner = self._rates
+        lags = audio.resampling_lag(rate, inner), audio.resampling_lag(inner, rate)
+        return self._filter.latency / inner + sum(lags)
 
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples, float32 `[S, C]`; give the voice as far as it is final, `[S', C]`."""

@@ -279,33 +279,17 @@ def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
 def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
     """The five audio streams of a `.stem.mp4`, float32 `[S, C]` each, and their sample rate."""
     try:
-        import av
-    except ImportError as error:
-        raise SongError(
-            f"{path}: reading {_STEM_FILE_SUFFIX} files needs PyAV: pip install 'vocalsep_jax[stems]'"
-        ) from error
-    try:
-        with av.open(str(path)) as container:
-            count = len(container.streams.audio)
-            if count != len(_STEM_FILE_ORDER):
-                raise SongError(
-                    f"{path}: has {count} audio streams, a MUSDB18 stem file has "
-                    f"{len(_STEM_FILE_ORDER)}; use another file"
-                )
-            rate = int(container.streams.audio[0].rate)
-        streams = []
-        for index in range(count):  # one pass a stream: decoding interleaved packets needs no less
-            with av.open(str(path)) as container:
-                resampler = av.AudioResampler(format="fltp", rate=rate)
-                blocks = [
-                    out.to_ndarray().T
-                    for frame in container.decode(audio=index)
-                    for out in resampler.resample(frame)
-                ]
-            streams.append(np.concatenate(blocks).astype(np.float32, copy=False))
-    except (av.FFmpegError, ValueError) as error:
-        raise SongError(f"{path}: not readable as a stem file ({error}); replace it") from error
-    return streams, rate
+        with audio.Reader(path) as reader:
+            count, rate = reader.streams, reader.rate
+        if count != len(_STEM_FILE_ORDER):
+            raise SongError(
+                f"{path}: has {count} audio streams, a MUSDB18 stem file has "
+                f"{len(_STEM_FILE_ORDER)}; use another file"
+            )
+        # One pass a stream: decoding interleaved packets needs no less.
+        return [audio.read(path, stream)[0] for stream in range(count)], rate
+    except audio.AudioError as error:
+        raise SongError(str(error)) from error
 
 
 def _sum(stems: dict[str, np.ndarray], parts: Sequence[str]) -> np.ndarray:

@@ -1,0 +1,44 @@
+"""`python -m vocalsep_jax.evaluate`."""
+
+import json
+
+import pytest
+
+from tests.conftest import tone
+from vocalsep_jax import evaluate
+from vocalsep_jax.data.songs import find_library
+from vocalsep_jax.metrics import usdr
+from vocalsep_jax.separator import Separator
+
+
+def test_scores_of_the_test_songs(run, song_root, tmp_path, capsys):
+    scores_file = tmp_path / "scores.json"
+    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(scores_file)]
+    assert evaluate.main(arguments) == 0
+    (scores,) = json.loads(scores_file.read_text()).values()
+    assert scores["silence"] == 0
+    assert scores["mixture"] == pytest.approx(0, abs=0.01)  # two tones of one level
+    assert scores["ideal"] > 6
+    vocals, accompaniment = tone(590, 5), tone(130, 5)
+    estimate = Separator(run).separate(vocals + accompaniment, 8000)["vocals"]
+    assert scores["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
+    assert "D - Four" in capsys.readouterr().out
+
+
+def test_scores_at_another_rate_than_the_model_s(run, song_root, tmp_path):
+    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
+    assert evaluate.main([*arguments, "--sample-rate", "12000"]) == 0
+    (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
+    assert scores["ideal"] > 6
+    song = find_library(song_root).splits["test"][0].load(12_000)
+    estimate = Separator(run).separate(song.mixture, 12_000)["vocals"]
+    assert scores["estimate"] == pytest.approx(usdr(song.vocals, estimate), abs=1e-6)
+    assert evaluate.main([*arguments, "--sample-rate", "0"]) == 2
+
+
+def test_errors_are_one_line(run, song_root, tmp_path, caplog):
+    arguments = ["--checkpoint", str(run), "--data"]
+    assert evaluate.main([*arguments, str(tmp_path / "none")]) == 2
+    assert evaluate.main([*arguments, str(song_root / "train")]) == 2
+    assert "no such folder" in caplog.text
+    assert "no songs in the test split" in caplog.text

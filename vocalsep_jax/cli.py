@@ -1,0 +1,37 @@
+"""The console script `vocalsep`: a name for the commands that users of a model need."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from vocalsep_jax import __version__
+from vocalsep_jax.huge_pages import restart_with_huge_pages
+
+COMMANDS = {
+    "separate": ("vocalsep_jax.separate", "split songs into vocals and the rest"),
+    "export": ("vocalsep_jax.export", "write a trained model for use elsewhere"),
+}
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    restart_with_huge_pages()
+    listed = "\n".join(f"  {name:10}{what}" for name, (_, what) in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="vocalsep",
+        description="Singing-voice separation.",
+        epilog=f"commands:\n{listed}\n\nvocalsep COMMAND --help tells more.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"vocalsep_jax {__version__}")
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    module, _ = COMMANDS[options.command]
+    return int(importlib.import_module(module).main(options.arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

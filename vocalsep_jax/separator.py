@@ -1,0 +1,393 @@
+"""`Separator`: songs, as arrays, streams or files, into vocals and the rest.
+
+Axis letters: `S` samples, `C` channels.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vocalsep_jax import audio, runs, spectral, streaming
+
+# jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
+
+STEMS = ("vocals", "no_vocals")
+CLIP_MODES = ("clamp", "rescale", "none")
+DTYPES = ("float32", "bfloat16")
+OVERLAP = 0.25
+"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/performance.md)."""
+OVERLAP = 0.25
+"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/performance.md)."""
+
+_SIXTEEN_BIT = audio.Encoding()
+_SPOOL_BLOCK = 2**16
+"""Samples that are read at a time from what waits on disk."""
+
+
+@dataclass(frozen=True)
+class Separated:
+    """What came of a file.
+
+    Attributes:
+      samples: S of each channel.
+      sample_rate: Hz.
+      channels: C.
+      clipped: sample values that were cut off at full scale, all written stems and channels together.
+      scale: what both stems were multiplied by, 1.0 unless they were rescaled.
+    """
+
+    samples: int
+    sample_rate: int
+    channels: int
+    clipped: int = 0
+    scale: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.samples / self.sample_rate
+
+
+class Separator:
+    """Separates waveforms with a trained network.
+
+    Attributes:
+      name: of the model: the run's folder name.
+      sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
+      stft: the network's transform.
+      step: training step of the checkpoint.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        *,
+        overlap: float = OVERLAP,
+        shifts: int = 1,
+        batch_size: int = 8,
+        device: str | None = None,
+        dtype: str | None = None,
+    ):
+        """Load a checkpoint.
+
+        Args:
+          checkpoint: a run (its best checkpoint, else its latest), a checkpoint folder, or a model that
+            was exported.
+          overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
+          shifts: separations to average, of the song shifted by parts of a patch; takes so many times as
+            long.
+          batch_size: patches predicted at once. Does not change the result.
+          device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
+          dtype: of the network's activations, one of `DTYPES`; as it was trained if None.
+
+        Raises:
+          RunError: if the checkpoint cannot be used.
+          ValueError: if an option is out of range or there is no such device.
+        """
+        import jax
+
+        from vocalsep_jax import checkpoints
+        from vocalsep_jax.models.unet import unet_from_config
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if shifts < 1:
+            raise ValueError(f"shifts must be at least 1, got {shifts}")
+        if dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        spectral.patch_step(1, overlap)  # checks the range
+        run = runs.find_run(checkpoint)
+        config = runs.read_config(run)["config"]
+        self.name = run.resolve().name
+        self.sample_rate: int = config["audio"]["sample_rate"]
+        self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
+        self._frames: int = config["audio"]["patch_frames"]
+        self._overlap, self._shifts, self._batch = overlap, shifts, batch_size
+
+        model = unet_from_config(config)
+        if dtype is not None:
+            model = model.clone(dtype=np.dtype(dtype))
+        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self._frames), np.float32)
+        shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
+        variables, self.step = checkpoints.restore_model(Path(checkpoint), shapes)
+        try:
+            place = jax.devices(device)[0]
+        except RuntimeError as error:
+            raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
+        self._variables = jax.device_put(variables, place)
+        self._apply = jax.jit(model.apply)
+
+    def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+        """Separate a waveform.
+
+        Args:
+          samples: `[S, C]` or `[S]`, any real dtype, full scale 1.0, finite; any number of channels, each
+            filtered by a mask of its own.
+          sample_rate: Hz.
+
+        Returns:
+          `vocals` and `no_vocals`, float32, shaped as `samples`; they sum to it.
+
+        Raises:
+          ValueError: if the input is not 1- or 2-dimensional, empty, not finite, or too large to
+            compute with.
+        """
+        mixture = np.asarray(samples, np.float32)
+        if mixture.ndim not in (1, 2) or 0 in mixture.shape:
+            raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
+        columns = mixture.reshape(len(mixture), -1)
+        parts = list(self.stream([columns], sample_rate))
+        return {
+            name: np.concatenate([part[name] for part in parts]).reshape(mixture.shape) for name in STEMS
+        }
+
+    def latency(self, sample_rate: int, channels: int) -> float:
+        """Seconds of a waveform that `stream` needs beyond a sample, at most, before it gives that sample.
+
+        Small with a small `batch_size`: whole batches are waited for.
+        """
+        return self._voice_stream(channels, sample_rate).latency
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[dict[str, np.ndarray]]:
+        """Separate a waveform that comes in blocks, in memory that does not depend on its length.
+
+        Args:
+          blocks: float32 `[S, C]` each, S from 0 on, one after the other; all with the same C.
+          sample_rate: Hz.
+
+        Yields:
+          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final:
+          behind what came by `latency` at most.
+          In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
+
+        Raises:
+          ValueError: if a block holds NaN, infinity, or numbers too large to compute with.
+        """
+        voice: streaming.VoiceStream | None = None
+        waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
+
+        def stems(vocals: np.ndarray) -> dict[str, np.ndarray]:
+            nonlocal waiting
+            mixture = np.concatenate(waiting)
+            now, later = mixture[: len(vocals)], mixture[len(vocals) :]
+            waiting = [later]
+            with np.errstate(over="ignore"):
+                rest = now - vocals
+            if not (np.isfinite(vocals).all() and np.isfinite(rest).all()):
+                raise ValueError("the waveform's values are too large")
+            return {"vocals": vocals, "no_vocals": rest}
+
+        for block in blocks:
+            if not np.isfinite(block).all():
+                raise ValueError("the waveform holds NaN or infinity")
+            if voice is None:
+                voice = self._voice_stream(block.shape[1], sample_rate)
+            waiting.append(block)
+            with np.errstate(over="ignore", invalid="ignore"):  # `stems` looks
+                vocals = voice.push(block)
+            if len(vocals):
+                yield stems(vocals)
+        if voice is not None and waiting:
+            with np.errstate(over="ignore", invalid="ignore"):
+                vocals = voice.finish()
+            yield stems(vocals)
+
+    def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
+        step = spectral.patch_step(self._frames, self._overlap) * self.stft.hop
+        shifts = [round(n * step / self._shifts) for n in range(self._shifts)]
+        inner: streaming.Filter = streaming.MaskFilter(
+            self.stft,
+            lambda batch: self._apply(self._variables, batch),
+            channels=channels * len(shifts),
+            patch_frames=self._frames,
+            batch_size=self._batch,
+            overlap=self._overlap,
+        )
+        if len(shifts) > 1:
+            inner = streaming.ShiftedFilter(inner, channels, shifts)
+        return streaming.VoiceStream(inner, sample_rate, self.sample_rate, channels)
+
+    def separate_file(
+        self,
+        path: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        encoding: audio.Encoding = _SIXTEEN_BIT,
+    ) -> dict[str, Path]:
+        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`; see `separate_to`.
+
+        Returns:
+          The file written for each stem.
+        """
+        folder = Path(out) / self.name / Path(path).stem
+        outputs = {name: folder / f"{name}.{encoding.container}" for name in STEMS}
+        self.separate_to(path, outputs, encoding=encoding)
+        return outputs
+
+    def separate_to(
+        self,
+        path: str | os.PathLike[str],
+        outputs: Mapping[str, str | os.PathLike[str]],
+        *,
+        encoding: audio.Encoding = _SIXTEEN_BIT,
+        clip_mode: str = "clamp",
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Callable[[float, float], None] | None = None,
+    ) -> Separated:
+        """Separate a file into files, in memory that does not depend on its length.
+
+        Rate, channels and length are the input's. Integer stems of an input with as many bits sum to it
+        exactly where none of them clips.
+
+        Args:
+          path: the song.
+          outputs: where each stem goes; some of `STEMS`, or all.
+          encoding: of the outputs.
+          clip_mode: what becomes of samples beyond full scale, which only float32 outputs hold. `clamp`
+            cuts them off there; `rescale` multiplies both stems by the one factor that makes the larger
+            one's peak full scale (float32 too; the stems wait on disk for it, 8 bytes a sample); `none`
+            refuses.
+          start: seconds of the song to leave out.
+          duration: seconds to separate; to the end if None.
+          progress: called with the seconds that are done and those there are in all (0 if unknown). What it
+            raises ends the separation.
+
+        Raises:
+          AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
+          ValueError: if there is no such stem or clip mode, or `start` or `duration` are out of range.
+        """
+        if unknown := [name for name in outputs if name not in STEMS]:
+            raise ValueError(f"stems are {', '.join(STEMS)}, not {unknown[0]!r}")
+        if clip_mode not in CLIP_MODES:
+            raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, not {clip_mode!r}")
+        if not start >= 0 or not (duration is None or duration > 0):
+            raise ValueError(f"no part of a song: start {start}, duration {duration}")
+        with audio.Reader(path) as song, contextlib.ExitStack() as stack:
+            first = round(start * song.rate)
+            count = None if duration is None else max(1, round(duration * song.rate))
+            expected = max(0, song.frames - first)
+            if count is not None:
+                expected = min(expected, count)
+            writers = {
+                name: stack.enter_context(audio.Writer(out, song.rate, song.channels, encoding, expected))
+                for name, out in outputs.items()
+            }
+            stream = self.stream(song.blocks(first, count), song.rate)
+            stream = _watched(_naming(path, stream), song.rate, expected, progress)
+            scale = 1.0
+            if clip_mode == "rescale":
+                folder = Path(next(iter(outputs.values()))).parent
+                stream, scale = stack.enter_context(
+                    _rescaled(stream, min(1.0, encoding.full_scale), folder)
+                )
+            samples = clipped = 0
+            for stems in stream:
+                if encoding.bits:
+                    mixture = stems["vocals"] + stems["no_vocals"]
+                    stems["vocals"] = audio.quantise(stems["vocals"], encoding.bits)
+                    stems["no_vocals"] = mixture - stems["vocals"]
+                for name, writer in writers.items():
+                    beyond = int(np.count_nonzero(_beyond(stems[name], encoding)))
+                    if beyond and clip_mode == "none":
+                        raise audio.AudioError(
+                            f"{path}: {name} goes beyond full scale ({np.abs(stems[name]).max():.3f}), "
+                            "which only float32 holds; or let it be clamped or rescaled"
+                        )
+                    clipped += beyond
+                    writer.write(stems[name])
+                samples += len(stems["vocals"])
+            return Separated(samples, song.rate, song.channels, clipped, scale)
+
+
+def _beyond(samples: np.ndarray, encoding: audio.Encoding) -> np.ndarray:
+    """Which samples are cut off when they are written, by more than rounding."""
+    half_a_step = 2.0**-encoding.bits if encoding.bits else 0.0
+    return (samples > encoding.full_scale + half_a_step) | (samples < -1 - half_a_step)
+
+
+def _naming(
+    path: str | os.PathLike[str], stream: Iterator[dict[str, np.ndarray]]
+) -> Iterator[dict[str, np.ndarray]]:
+    """`stream`, its ValueErrors as AudioErrors of the file `path`."""
+    try:
+        yield from stream
+    except ValueError as error:
+        raise audio.AudioError(f"{path}: {error}") from error
+
+
+def _watched(
+    stream: Iterator[dict[str, np.ndarray]],
+    rate: int,
+    expected: int,
+    progress: Callable[[float, float], None] | None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """`stream`, with `progress` told of it."""
+    done = 0
+    for stems in stream:
+        yield stems
+        done += len(stems["vocals"])
+        if progress:
+            progress(done / rate, max(done, expected) / rate if expected else 0.0)
+
+
+@contextlib.contextmanager
+def _rescaled(
+    stream: Iterator[dict[str, np.ndarray]], limit: float, folder: Path
+) -> Iterator[tuple[Iterator[dict[str, np.ndarray]], float]]:
+    """`stream` multiplied by the factor that keeps it within `limit`, and the factor (at most 1.0).
+
+    It waits in a nameless file in `folder` until the peak is known.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as spool:
+            peak, channels = 0.0, 1
+            for stems in stream:
+                both = np.concatenate([stems[name] for name in STEMS], axis=1)
+                peak = max(peak, float(np.abs(both).max(initial=0.0)))
+                channels = stems["vocals"].shape[1]
+                spool.write(both.tobytes())
+            scale = min(1.0, limit / peak) if peak else 1.0
+            spool.seek(0)
+
+            def scaled() -> Iterator[dict[str, np.ndarray]]:
+                while data := spool.read(_SPOOL_BLOCK * 2 * channels * 4):
+                    both = np.frombuffer(data, np.float32).reshape(-1, 2 * channels) * np.float32(scale)
+                    yield dict(zip(STEMS, np.split(both, 2, axis=1), strict=True))
+
+            yield scaled(), scale
+    except OSError as error:
+        raise audio.AudioError(f"{folder}: cannot be written ({error.strerror})") from error
+
+
+def apply_resampled_mask(
+    mixture: np.ndarray,
+    stft: spectral.Stft,
+    mask_of: Callable[[np.ndarray], np.ndarray],
+    *,
+    sample_rate: int,
+    mask_rate: int,
+) -> np.ndarray:
+    """`spectral.apply_mask` on a waveform of another rate than the mask's, resampled there and back.
+
+    Args:
+      mixture: float32 `[S, C]`.
+      stft: the transform.
+      mask_of: magnitudes `[C, F, N]` to a mask of that shape.
+      sample_rate: Hz, of `mixture`.
+      mask_rate: Hz, at which `stft` and `mask_of` work.
+
+    Returns:
+      float32 `[S, C]` at `sample_rate`.
+    """
+    inner = audio.resample(mixture, sample_rate, mask_rate)
+    inner = audio.fit_length(inner, max(1, len(inner)))
+    filtered = spectral.apply_mask(inner, stft, mask_of)
+    return audio.fit_length(audio.resample(filtered, mask_rate, sample_rate), mixture.shape[0])
