@@ -62,7 +62,10 @@ class Separator:
       name: of the model: the run's folder name.
       sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
       stft: the network's transform.
+      patch_frames: frames of the patches it sees.
       step: training step of the checkpoint.
+      model: the network, a Flax module.
+      variables: its parameters and statistics, on the device.
     """
 
     def __init__(
@@ -108,21 +111,21 @@ class Separator:
         self.name = run.resolve().name
         self.sample_rate: int = config["audio"]["sample_rate"]
         self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
-        self._frames: int = config["audio"]["patch_frames"]
+        self.patch_frames: int = config["audio"]["patch_frames"]
         self._overlap, self._shifts, self._batch = overlap, shifts, batch_size
 
-        model = unet_from_config(config)
+        self.model = unet_from_config(config)
         if dtype is not None:
-            model = model.clone(dtype=np.dtype(dtype))
-        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self._frames), np.float32)
-        shapes = jax.eval_shape(model.init, jax.random.key(0), patch)
+            self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
+        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self.patch_frames), np.float32)
+        shapes = jax.eval_shape(self.model.init, jax.random.key(0), patch)
         variables, self.step = checkpoints.restore_model(Path(checkpoint), shapes)
         try:
             place = jax.devices(device)[0]
         except RuntimeError as error:
             raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-        self._variables = jax.device_put(variables, place)
-        self._apply = jax.jit(model.apply)
+        self.variables = jax.device_put(variables, place)
+        self._apply = jax.jit(self.model.apply)
 
     def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
         """Separate a waveform.
@@ -200,13 +203,13 @@ class Separator:
             yield stems(vocals)
 
     def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
-        step = spectral.patch_step(self._frames, self._overlap) * self.stft.hop
+        step = spectral.patch_step(self.patch_frames, self._overlap) * self.stft.hop
         shifts = [round(n * step / self._shifts) for n in range(self._shifts)]
         inner: streaming.Filter = streaming.MaskFilter(
             self.stft,
-            lambda batch: self._apply(self._variables, batch),
+            lambda batch: self._apply(self.variables, batch),
             channels=channels * len(shifts),
-            patch_frames=self._frames,
+            patch_frames=self.patch_frames,
             batch_size=self._batch,
             overlap=self._overlap,
         )

@@ -1,0 +1,108 @@
+"""Separation of whole waveforms as one JAX function, for programs that are exported.
+
+Computes what `separator.Separator` computes at the network's sample rate. Lengths may be symbolic.
+
+Axis letters: `B` batch, `S` samples, `C` channels, `R` rows (`B` x `C`), `N` frames, `F` frequency bins,
+`K` patches predicted at once, `T` frames of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vocalsep_jax.spectral import Stft, crossfade_weights, patch_step
+
+Array = jax.Array
+
+
+def separation(
+    predict: Callable[[Array], Array], stft: Stft, *, patch_frames: int, overlap: float, batch_size: int
+) -> Callable[[Array], dict[str, Array]]:
+    """A function of a waveform that separates it.
+
+    Args:
+      predict: float32 `[K, F, T]` magnitudes to masks of that shape.
+      stft: the transform.
+      patch_frames: T.
+      overlap: share of a patch that overlaps the next, in [0, 1).
+      batch_size: K.
+
+    Returns:
+      From float32 `[B, S, C]` to `vocals` and `no_vocals`, shaped like it.
+
+    Raises:
+      ValueError: if `overlap` is out of range.
+    """
+    step = patch_step(patch_frames, overlap)
+    pieces = -(-stft.n_fft // stft.hop)  # hops that a frame spans
+    window = jnp.asarray(stft.window())
+
+    def by_hops(frames: Array) -> Array:
+        """`[R, N, n_fft]` to `[R, N, pieces, hop]`, with zeros at the end."""
+        padded = jnp.pad(frames, ((0, 0), (0, 0), (0, pieces * stft.hop - stft.n_fft)))
+        return padded.reshape(*frames.shape[:2], pieces, stft.hop)
+
+    def analyse(x: Array, count: int) -> Array:
+        """`[R, S]` to the `count` = N frames of `Stft.analyse`, complex64 `[R, N, F]`."""
+        after = (count - 1 + pieces) * stft.hop - stft.n_fft - x.shape[1]
+        hops = jnp.pad(x, ((0, 0), (stft.n_fft, after))).reshape(x.shape[0], -1, stft.hop)
+        frames = jnp.concatenate([hops[:, n : n + count] for n in range(pieces)], axis=-1)
+        return jnp.fft.rfft(frames[..., : stft.n_fft] * window)
+
+    def synthesise(spectra: Array, samples: int) -> Array:
+        """The inverse: `[R, N, F]` to `[R, S]` (Griffin & Lim 1984, eq. 6)."""
+        rows, count, _ = spectra.shape
+        parts = by_hops(jnp.fft.irfft(spectra, n=stft.n_fft) * window)
+        total = jnp.zeros((rows, count + pieces - 1, stft.hop), jnp.float32)
+        for n in range(pieces):
+            total = total.at[:, n : n + count].add(parts[:, :, n])
+        weight = jnp.sum(by_hops((window**2)[None, None]), axis=2)
+        return (total / weight).reshape(rows, -1)[:, stft.n_fft : stft.n_fft + samples]
+
+    def mask_of(magnitude: Array) -> Array:
+        """`[R, F, N]` to a mask of that shape, of overlapping patches, cross-faded."""
+        rows, bins, count = magnitude.shape
+        patches = 1 + jax.core.max_dim(0, (count - patch_frames + step - 1) // step)
+        frames = (patches - 1) * step + patch_frames
+        padded = jnp.zeros((rows, bins, frames), jnp.float32)
+        padded = lax.dynamic_update_slice(padded, magnitude, (0, 0, 0))
+        crossfade = jnp.asarray(crossfade_weights(patch_frames))
+        shape = (1, bins, patch_frames)
+
+        def predict_some(n: Array, sums: Array) -> Array:
+            """The patches from K n on; those past the last are the last again, and count for nothing."""
+            places = n * batch_size + np.arange(batch_size, dtype=np.int32)
+            counts = places < rows * patches
+            row, patch = jnp.divmod(jnp.minimum(places, rows * patches - 1), patches)
+            starts = [(row[k], 0, patch[k] * step) for k in range(batch_size)]
+            batch = jnp.concatenate([lax.dynamic_slice(padded, start, shape) for start in starts])
+            masks = predict(batch) * crossfade * counts[:, None, None].astype(jnp.float32)
+            for mask, start in zip(masks, starts, strict=True):
+                before = lax.dynamic_slice(sums, start, shape)
+                sums = lax.dynamic_update_slice(sums, before + mask[None], start)
+            return sums
+
+        sums = lax.fori_loop(0, (rows * patches + batch_size - 1) // batch_size, predict_some, 0 * padded)
+
+        def weigh(n: Array, sums: Array) -> Array:
+            before = lax.dynamic_slice(sums, (n * step,), (patch_frames,))
+            return lax.dynamic_update_slice(sums, before + crossfade, (n * step,))
+
+        weight = lax.fori_loop(0, patches, weigh, jnp.zeros(frames, jnp.float32))
+        return (sums / weight)[:, :, :count]
+
+    def separate(waveform: Array) -> dict[str, Array]:
+        batch, samples, channels = waveform.shape
+        x = jnp.swapaxes(waveform, 1, 2).reshape(batch * channels, samples)
+        spectra = analyse(x, stft.frames(samples))
+        mask = mask_of(jnp.swapaxes(jnp.abs(spectra), 1, 2))
+        voice = synthesise(spectra * jnp.swapaxes(mask, 1, 2), samples)
+        vocals = jnp.swapaxes(voice.reshape(batch, channels, samples), 1, 2)
+        return {"vocals": vocals, "no_vocals": waveform - vocals}
+
+    return separate
