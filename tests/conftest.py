@@ -73,6 +73,21 @@ def tone(frequency, seconds, rate=8000, channels=2, level=0.3):
     return np.repeat(wave[:, None], channels, axis=1).astype(np.float32)
 
 
+def write_container(path, streams, rate=44_100, codec="aac"):
+    """A container of what its suffix says, with audio streams `[S, C]` each; skips without PyAV."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    with av.open(str(path), "w") as container:
+        layouts = ["mono" if x.shape[1] == 1 else "stereo" if x.shape[1] == 2 else "5.1" for x in streams]
+        outputs = [container.add_stream(codec, rate=rate, layout=layout) for layout in layouts]
+        for output, samples, layout in zip(outputs, streams, layouts, strict=True):
+            for first in range(0, len(samples), 1024):
+                block = np.ascontiguousarray(samples[first : first + 1024].T)
+                frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+                frame.sample_rate, frame.pts = rate, first
+                container.mux(output.encode(frame))
+            container.mux(output.encode(None))
+
+
 @pytest.fixture
 def song_root(tmp_path):
     """Three training songs and a test song of tones, 8 kHz stereo."""

@@ -1,8 +1,10 @@
 import jax
 import numpy as np
 import pytest
+import soundfile
 
 from tests.conftest import tone
+from vocalsep_jax import audio
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.separator import STEMS, Separator
 
@@ -106,7 +108,183 @@ def test_waveforms_that_are_none(separator, x, message):
         separator.separate(x, 8000)
 
 
-@pytest.mark.parametrize("options", [{"overlap": 1.0}, {"batch_size": 0}, {"device": "abacus"}])
+@pytest.mark.parametrize(
+    "options", [{"overlap": 1.0}, {"batch_size": 0}, {"device": "abacus"}, {"shifts": 0}, {"dtype": "int8"}]
+)
 def test_impossible_options(run, options):
     with pytest.raises(ValueError, match=next(iter(options))):
         Separator(run, **options)
+
+
+def test_float_stems_sum_to_the_input_within_an_ulp_of_the_larger(separator, rng):
+    """One rounding in the difference and one in the sum."""
+    x = (rng.uniform(-1, 1, (20_000, 2)) * 10.0 ** rng.uniform(-6, 1, (20_000, 1))).astype(np.float32)
+    stems = separator.separate(x, 8000)
+    vocals, rest = stems["vocals"], stems["no_vocals"]
+    ulp = np.spacing(np.maximum(np.abs(vocals), np.abs(rest)))
+    assert (np.abs(vocals.astype(np.float64) + rest - x) <= ulp).all()
+
+
+def test_what_lies_above_the_model_s_band_is_no_voice(separator):
+    """A model of 8 kHz knows nothing of 10 kHz: it all goes to the accompaniment, at full level."""
+    high = tone(10_000, 1.0, 44_100)
+    stems = separator.separate(high + tone(440, 1.0, 44_100), 44_100)
+    inside = slice(5000, -5000)
+
+    def level(x, frequency):
+        window = np.hanning(len(x[inside]))
+        turns = np.exp(-2j * np.pi * frequency / 44_100 * np.arange(len(window)))
+        return 2 * abs(np.sum(x[inside, 0] * window * turns)) / window.sum()
+
+    assert level(stems["vocals"], 10_000) < 3e-5
+    assert level(stems["no_vocals"], 10_000) == pytest.approx(0.3, rel=1e-3)
+    assert level(stems["vocals"], 440) > 0.01
+
+
+def test_shifts_are_averaged(run, separator):
+    x = tone(440, 1.0) + tone(1300, 1.0)
+    one = separator.separate(x, 8000)["vocals"]
+    two = Separator(run, shifts=2)
+    np.testing.assert_array_equal(Separator(run, shifts=1).separate(x, 8000)["vocals"], one)
+    step = round(32 * 0.75) * 21
+    late = separator.separate(np.pad(x, ((step // 2, 0), (0, 0))), 8000)["vocals"][step // 2 :]
+    found = two.separate(x, 8000)["vocals"]
+    np.testing.assert_allclose(found[:-1000], (one + late)[:-1000] / 2, atol=1e-6)
+    assert np.abs(found - one).max() > 1e-3
+
+
+def test_blocks_come_within_the_latency_that_is_stated(run):
+    live = Separator(run, batch_size=2, overlap=0.5)
+    came, went = 0, 0
+
+    def blocks():
+        nonlocal came
+        for _ in range(100):
+            came += 500
+            yield np.full((500, 2), 0.1, np.float32)
+
+    for stems in live.stream(blocks(), 11_025):
+        assert came - went <= live.latency(11_025, 2) * 11_025 + 500
+        went += len(stems["vocals"])
+    assert went == came
+
+
+def test_activations_of_another_dtype(run, separator):
+    x = tone(440, 1.0)
+    ours = separator.separate(x, 8000)["vocals"]
+    rough = Separator(run, dtype="bfloat16").separate(x, 8000)["vocals"]
+    assert 0 < np.abs(ours - rough).max() < 0.05
+
+
+class TestFiles:
+    """`separate_to` and `separate_file`."""
+
+    def outputs(self, folder):
+        return {name: folder / f"{name}.wav" for name in STEMS}
+
+    def loud(self, path, rate=8000, level=1.0):
+        """A song whose stems go beyond full scale, though it does not: a square wave."""
+        x = level * np.sign(tone(300, 1.0, rate, level=1.0))
+        soundfile.write(path, x, rate, "FLOAT")
+        return x.astype(np.float32)
+
+    def test_what_is_told_of_a_file(self, separator, tmp_path):
+        soundfile.write(tmp_path / "a.wav", tone(440, 1.0, 16_000), 16_000)
+        told = []
+        done = separator.separate_to(
+            tmp_path / "a.wav", self.outputs(tmp_path), progress=lambda *x: told.append(x)
+        )
+        assert (done.samples, done.sample_rate, done.channels) == (16_000, 16_000, 2)
+        assert (done.seconds, done.clipped, done.scale) == (1.0, 0, 1.0)
+        assert told[-1] == (1.0, 1.0)
+        assert [seconds for seconds, _ in told] == sorted(seconds for seconds, _ in told)
+        files = separator.separate_file(tmp_path / "a.wav", tmp_path / "out")
+        assert files["vocals"] == tmp_path / "out" / "tiny" / "a" / "vocals.wav"
+        for name, path in files.items():
+            assert path.read_bytes() == (tmp_path / f"{name}.wav").read_bytes()
+
+    def test_what_the_progress_callback_raises_leaves_nothing(self, separator, tmp_path):
+        soundfile.write(tmp_path / "a.wav", tone(440, 1.0), 8000)
+
+        def stop(*_):
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), progress=stop)
+        assert not list((tmp_path / "out").iterdir())
+
+    @pytest.mark.parametrize(("start", "duration"), [(0, 0.3), (0.25, 0.5), (0.5, None), (0.9, 5)])
+    def test_a_part_of_a_song_is_that_part_alone(self, separator, tmp_path, start, duration):
+        x = audio.quantise(tone(440, 1.0) * np.linspace(0.1, 1, 8000, dtype=np.float32)[:, None])
+        soundfile.write(tmp_path / "a.wav", x, 8000)
+        options = {"encoding": audio.Encoding("wav", "float32"), "start": start, "duration": duration}
+        done = separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path), **options)
+        end = None if duration is None else round((start + duration) * 8000)
+        part = x[round(start * 8000) : end]
+        assert done.samples == len(part)
+        expected = separator.separate(part, 8000)
+        for name in STEMS:
+            found, _ = audio.read(tmp_path / f"{name}.wav")
+            np.testing.assert_allclose(found, expected[name], atol=1e-6)
+
+    def test_a_part_that_is_not_there(self, separator, tmp_path):
+        soundfile.write(tmp_path / "a.wav", tone(440, 1.0), 8000)
+        with pytest.raises(audio.AudioError, match=r"ends after 1\.00 s, before 1\.50 s"):
+            separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), start=1.5)
+        for options in ({"start": -1}, {"duration": 0}, {"start": float("nan")}):
+            with pytest.raises(ValueError, match="no part of a song"):
+                separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), **options)
+        assert not list((tmp_path / "out").iterdir())
+
+    def test_clamping_cuts_off_at_full_scale_and_counts(self, separator, tmp_path):
+        self.loud(tmp_path / "a.wav", level=1.5)
+        done = separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path))
+        stems = {name: audio.read(path)[0] for name, path in self.outputs(tmp_path).items()}
+        expected = separator.separate(self.loud(tmp_path / "b.wav", level=1.5), 8000)
+        beyond = sum(np.count_nonzero((x > 1 - 2**-16) | (x < -1 - 2**-16)) for x in expected.values())
+        assert done.clipped == beyond
+        assert beyond > 100
+        for name in STEMS:
+            np.testing.assert_allclose(
+                stems[name], np.clip(expected[name], -1, 1 - 2**-15), atol=2 * 2**-15
+            )
+
+    @pytest.mark.parametrize("sample", ["int16", "float32"])
+    def test_rescaling_multiplies_both_stems_by_one_factor(self, separator, tmp_path, sample):
+        x = self.loud(tmp_path / "a.wav", level=1.5)
+        encoding = audio.Encoding("wav", sample)
+        done = separator.separate_to(
+            tmp_path / "a.wav", self.outputs(tmp_path), encoding=encoding, clip_mode="rescale"
+        )
+        peak = max(np.abs(stem).max() for stem in separator.separate(x, 8000).values())
+        assert done.scale == pytest.approx(min(1, encoding.full_scale) / peak, rel=1e-5)
+        assert done.clipped == 0
+        stems = [audio.read(path)[0] for path in self.outputs(tmp_path).values()]
+        np.testing.assert_allclose(stems[0] + stems[1], done.scale * x, atol=3 * 2**-16)
+        assert max(np.abs(stem).max() for stem in stems) == pytest.approx(1.0, abs=2**-14)
+        # What fits is left as it is.
+        soundfile.write(tmp_path / "b.wav", tone(440, 0.5), 8000)
+        assert (
+            separator.separate_to(
+                tmp_path / "b.wav", self.outputs(tmp_path / "b"), clip_mode="rescale"
+            ).scale
+            == 1.0
+        )
+        separator.separate_to(tmp_path / "b.wav", self.outputs(tmp_path / "c"))
+        for name in STEMS:
+            assert (tmp_path / "b" / f"{name}.wav").read_bytes() == (
+                tmp_path / "c" / f"{name}.wav"
+            ).read_bytes()
+
+    def test_refusing_to_clip(self, separator, tmp_path):
+        self.loud(tmp_path / "a.wav", level=1.5)
+        with pytest.raises(audio.AudioError, match="goes beyond full scale"):
+            separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), clip_mode="none")
+        assert not list((tmp_path / "out").iterdir())
+        encoding = audio.Encoding("wav", "float32")
+        done = separator.separate_to(
+            tmp_path / "a.wav", self.outputs(tmp_path / "out"), encoding=encoding, clip_mode="none"
+        )
+        assert done.clipped == 0
+        with pytest.raises(ValueError, match="clip_mode must be"):
+            separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), clip_mode="bend")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import tone, write_song
+from tests.conftest import tone, write_container, write_song
 from vocalsep_jax.data import songs
 from vocalsep_jax.data.songs import MUSDB_VALIDATION, SongError, find_library
 
@@ -171,21 +171,9 @@ def test_the_fingerprint_follows_the_files(song_root):
 class TestStemFiles:
     """MUSDB18's .stem.mp4."""
 
-    def write(self, path, streams, rate=44_100):
-        av = pytest.importorskip("av", reason="PyAV is not installed")
-        with av.open(str(path), "w", format="mp4") as container:
-            outputs = [container.add_stream("aac", rate=rate, layout="stereo") for _ in streams]
-            for output, samples in zip(outputs, streams, strict=True):
-                for first in range(0, len(samples), 1024):
-                    block = np.ascontiguousarray(samples[first : first + 1024].T)
-                    frame = av.AudioFrame.from_ndarray(block, format="fltp", layout="stereo")
-                    frame.sample_rate, frame.pts = rate, first
-                    container.mux(output.encode(frame))
-                container.mux(output.encode(None))
-
     def test_streams_are_mixture_drums_bass_other_vocals(self, tmp_path, caplog):
         parts = [tone(f, 1, 44_100, level=0.15) for f in (110, 330, 700, 2000)]
-        self.write(tmp_path / "A - B.stem.mp4", [sum(parts), *parts])
+        write_container(tmp_path / "A - B.stem.mp4", [sum(parts), *parts])
         (song,) = find_library(tmp_path).splits["train"]
         assert song.name == "A - B"
         with caplog.at_level(logging.WARNING):
@@ -203,7 +191,7 @@ class TestStemFiles:
         assert all(level(stems.accompaniment, f) > 0.1 for f in (110, 330, 700))
 
     def test_other_mp4_files_are_refused(self, tmp_path):
-        self.write(tmp_path / "A.stem.mp4", [tone(440, 1, 44_100)] * 2)
+        write_container(tmp_path / "A.stem.mp4", [tone(440, 1, 44_100)] * 2)
         with pytest.raises(SongError, match="has 2 audio streams"):
             load(tmp_path, rate=44_100)
         (tmp_path / "A.stem.mp4").write_bytes(b"nonsense")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from vocalsep_jax import spectral
 from vocalsep_jax.spectral import Stft
-from vocalsep_jax.streaming import MaskFilter, VoiceStream
+from vocalsep_jax.streaming import MaskFilter, ShiftedFilter, VoiceStream
 
 STFT = Stft(62, 21)
 
@@ -119,6 +119,49 @@ class TestMaskFilter:
         assert through(make(), np.zeros((0, 2), np.float32)).shape == (0, 2)
 
 
+class TestShiftedFilter:
+    """The mean over shifts."""
+
+    def shifted(self, shifts, channels=2, **options):
+        return ShiftedFilter(make(channels=channels * len(shifts), **options), channels, shifts)
+
+    @pytest.mark.parametrize("shifts", [[0], [0, 100], [7, 0, 333]])
+    @pytest.mark.parametrize("samples", [1, 500, 5000])
+    def test_it_is_the_mean_of_the_shifted_filters(self, shifts, samples):
+        x = noise(samples)
+        most = max(shifts)
+        expected = np.mean(
+            [
+                through(make(), np.pad(x, ((shift, most - shift), (0, 0))))[shift : shift + samples]
+                for shift in shifts
+            ],
+            axis=0,
+        )
+        ours = through(self.shifted(shifts), x)
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+    @settings(deadline=None, max_examples=20)
+    @given(st.integers(1, 5000), st.lists(st.integers(0, 5000), max_size=5), st.integers(1, 9))
+    def test_neither_blocks_nor_batches_change_the_result(self, samples, cuts, batch_size):
+        x = noise(samples)
+        ours = through(self.shifted([0, 168], batch_size=batch_size), x, *cuts)
+        assert ours.shape == x.shape
+        np.testing.assert_allclose(ours, through(self.shifted([0, 168]), x), atol=1e-6)
+
+    def test_a_constant_mask_is_a_gain(self):
+        x = noise(9000, 1)
+        ours = through(self.shifted([0, 5, 300], channels=1, predict=lambda m: np.full_like(m, 0.5)), x)
+        np.testing.assert_allclose(ours, 0.5 * x, atol=2e-6)
+
+    def test_the_delay_is_bounded(self):
+        stream, came, went = self.shifted([0, 168]), 0, 0
+        for _ in range(200):
+            came += 100
+            went += len(stream.push(noise(100)))
+            assert 0 <= came - went <= stream.latency
+        assert went > 10_000
+
+
 class TestVoiceStream:
     """The filter at other rates."""
 
@@ -140,3 +183,14 @@ class TestVoiceStream:
         x = np.sin(2 * np.pi * 500 * t).astype(np.float32)[:, None]
         y = through(VoiceStream(make(np.ones_like, channels=1), rate, 8000, 1), x, 5000)
         assert np.abs(y - x)[rate // 10 : -rate // 10].max() < 2e-3
+
+    @pytest.mark.parametrize("rate", [1000, 8000, 11_025, 48_000, 192_000])
+    @pytest.mark.parametrize("batch_size", [2, 8])
+    def test_the_delay_is_bounded(self, rate, batch_size):
+        stream, came, went = VoiceStream(make(batch_size=batch_size), rate, 8000, 2), 0, 0
+        for samples in [100, 1, 3000, 64] * 40:
+            came += samples
+            went += len(stream.push(noise(samples)))
+            assert 0 <= came - went <= stream.latency * rate + 1
+        went += len(stream.finish())
+        assert went == came

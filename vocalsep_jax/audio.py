@@ -411,4 +411,6 @@ def _reason(error: Exception) -> str:
     """The part of an error's message that does not repeat the path."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
+    if isinstance(error, containers.ContainerError):
+        return str(error)
     return str(error).rsplit(": ", 1)[-1].strip().rstrip(".")

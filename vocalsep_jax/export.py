@@ -164,7 +164,8 @@ def _training(run: Path, separator: Separator) -> dict[str, Any]:
 _README = """\
 # {model}
 
-Splits the singing voice from the instruments. {parameters:,} parameters, {sample_rate} Hz. Licence: {licence}.
+Splits the singing voice from the instruments. {parameters:,} parameters, {sample_rate} Hz.
+Licence: {licence}.
 Made by vocalsep_jax {version}; `model.json` tells more.
 
 With vocalsep_jax, songs of any sample rate:

@@ -6,6 +6,7 @@ Axis letters: `S` samples, `C` channels.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -293,27 +294,34 @@ class Separator:
                 )
             samples = clipped = 0
             for stems in stream:
-                if encoding.bits:
-                    mixture = stems["vocals"] + stems["no_vocals"]
-                    stems["vocals"] = audio.quantise(stems["vocals"], encoding.bits)
-                    stems["no_vocals"] = mixture - stems["vocals"]
+                beyond = {name: _count_beyond(stems[name], encoding) for name in writers}
+                clipped += sum(beyond.values())
+                if clipped and clip_mode == "none":
+                    name = max(beyond, key=lambda name: beyond[name])
+                    raise audio.AudioError(
+                        f"{path}: {name} goes beyond full scale ({np.abs(stems[name]).max():.3f}), "
+                        "which only float32 holds; or let it be clamped or rescaled"
+                    )
+                if (
+                    encoding.bits
+                ):  # the rest takes up what rounding does to the voice; not what clipping does
+                    vocals = stems["vocals"]
+                    rounded = audio.quantise(vocals, encoding.bits)
+                    stems["no_vocals"] += np.where(np.abs(vocals) <= 1, vocals - rounded, 0)
+                    stems["vocals"] = rounded
                 for name, writer in writers.items():
-                    beyond = int(np.count_nonzero(_beyond(stems[name], encoding)))
-                    if beyond and clip_mode == "none":
-                        raise audio.AudioError(
-                            f"{path}: {name} goes beyond full scale ({np.abs(stems[name]).max():.3f}), "
-                            "which only float32 holds; or let it be clamped or rescaled"
-                        )
-                    clipped += beyond
                     writer.write(stems[name])
                 samples += len(stems["vocals"])
             return Separated(samples, song.rate, song.channels, clipped, scale)
 
 
-def _beyond(samples: np.ndarray, encoding: audio.Encoding) -> np.ndarray:
-    """Which samples are cut off when they are written, by more than rounding."""
+def _count_beyond(samples: np.ndarray, encoding: audio.Encoding) -> int:
+    """How many samples are cut off when they are written, by more than rounding."""
+    if math.isinf(encoding.full_scale):
+        return 0
     half_a_step = 2.0**-encoding.bits if encoding.bits else 0.0
-    return (samples > encoding.full_scale + half_a_step) | (samples < -1 - half_a_step)
+    beyond = (samples > encoding.full_scale + half_a_step) | (samples < -1 - half_a_step)
+    return int(np.count_nonzero(beyond))
 
 
 def _naming(
