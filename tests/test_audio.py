@@ -240,3 +240,81 @@ def test_quantised_samples_are_on_the_grid(rng, bits):
     steps = x.astype(np.float64) * 2 ** (bits - 1)
     np.testing.assert_array_equal(steps, np.round(steps))
     assert (steps.min(), steps.max()) == (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "bitrates"),
+    [
+        (44_100, (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)),
+        (22_050, (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)),
+        (8000, (8, 16, 24, 32, 40, 48, 56, 64)),
+    ],
+)
+def test_mp3_has_the_bit_rate_asked_for(tmp_path, rate, bitrates):
+    """As its frame headers tell (ISO 11172-3 and 13818-3: four bits index a table)."""
+    tables = {
+        44_100: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+        22_050: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+        8000: (0, 8, 16, 24, 32, 40, 48, 56, 64),
+    }
+    for bitrate in bitrates:
+        write(tmp_path / "a.mp3", tone(440, 0.3, rate), rate, Encoding("mp3", None, bitrate))
+        content = (tmp_path / "a.mp3").read_bytes()
+        assert content[0] == 0xFF
+        assert tables[rate][content[2] >> 4] == bitrate
+    write(tmp_path / "a.mp3", tone(440, 0.3, rate), rate, Encoding("mp3", None))
+    assert tables[rate][(tmp_path / "a.mp3").read_bytes()[2] >> 4] == bitrates[-1]
+
+
+def test_ogg_has_about_the_bit_rate_asked_for(tmp_path, rng):
+    x = (0.1 * rng.standard_normal((44_100 * 4, 2))).astype(np.float32)
+    sizes = []
+    for bitrate in (64, 128, None, 320, 500):
+        write(tmp_path / "a.ogg", x, 44_100, Encoding("ogg", None, bitrate))
+        sizes.append((tmp_path / "a.ogg").stat().st_size * 8 / 4 / 1000)
+    assert sizes == pytest.approx([64, 128, 192, 320, 500], rel=0.25)
+
+
+def test_bit_rates_that_are_none():
+    with pytest.raises(ValueError, match="wav files have no bit rate"):
+        Encoding("wav", "int16", 128)
+    with pytest.raises(ValueError, match="64 to 500 kbit/s, not 32"):
+        Encoding("ogg", None, 32)
+
+
+def test_full_scale_is_the_largest_sample_of_a_format():
+    assert Encoding("wav", "int16").full_scale == 32767 / 32768
+    assert Encoding("flac", "int24").full_scale == (2**23 - 1) / 2**23
+    assert Encoding("mp3", None).full_scale == 1
+    assert Encoding("wav", "float32").full_scale == np.inf
+
+
+def test_blocks_of_a_part(tmp_path, monkeypatch, rng):
+    monkeypatch.setattr(audio, "_BLOCK", 100)
+    x = audio.quantise(rng.uniform(-1, 1, (1000, 2)).astype(np.float32))
+    write(tmp_path / "a.wav", x)
+    for start, count in ((0, 1), (0, 250), (99, 2), (100, 100), (730, None), (999, 50)):
+        with audio.Reader(tmp_path / "a.wav") as reader:
+            part = np.concatenate(list(reader.blocks(start, count)))
+        np.testing.assert_array_equal(part, x[start : None if count is None else start + count])
+    for start in (1000, 5000):
+        with (
+            audio.Reader(tmp_path / "a.wav") as reader,
+            pytest.raises(AudioError, match=r"ends after 0\.12"),
+        ):
+            list(reader.blocks(start, 10))
+
+
+def test_a_wav_file_is_rf64_where_it_has_to_be(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "_WAV_LIMIT", 2000)
+    for samples, kind in ((500, b"RIFF"), (501, b"RF64")):
+        write(tmp_path / "a.wav", tone(440, samples / 8000))
+        assert (tmp_path / "a.wav").read_bytes()[:4] == kind
+        assert soundfile.info(tmp_path / "a.wav").frames == samples
+    (tmp_path / "a.wav").unlink()
+    with (
+        pytest.raises(AudioError, match="longer than its source's header says"),
+        audio.Writer(tmp_path / "a.wav", 8000, 2, WAV, 0) as file,
+    ):
+        file.write(tone(440, 501 / 8000))
+    assert not list(tmp_path.iterdir())

@@ -2,10 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from tests.conftest import tone
-from vocalsep_jax import evaluate
+from vocalsep_jax import audio, evaluate
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.metrics import usdr
 from vocalsep_jax.separator import Separator
@@ -42,3 +43,14 @@ def test_errors_are_one_line(run, song_root, tmp_path, caplog):
     assert evaluate.main([*arguments, str(song_root / "train")]) == 2
     assert "no such folder" in caplog.text
     assert "no songs in the test split" in caplog.text
+
+
+def test_leakage_is_of_the_accompaniment_alone(run, song_root, tmp_path, capsys):
+    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
+    assert evaluate.main([*arguments, "--leakage"]) == 0
+    (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
+    accompaniment = audio.read(song_root / "test" / "D - Four" / "accompaniment.wav")[0]
+    taken = Separator(run).separate(accompaniment, 8000)["vocals"]
+    expected = 10 * np.log10(np.sum(taken**2) / np.sum(accompaniment**2))
+    assert scores["leakage"] == pytest.approx(expected, abs=1e-4)
+    assert capsys.readouterr().out.splitlines()[0].split()[-1] == "leakage"

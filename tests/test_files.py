@@ -41,3 +41,17 @@ def test_a_folder_is_whole_or_not_there(tmp_path):
         partial.mkdir()
     assert (tmp_path / "out" / "a").read_text() == "whole"
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "歌" * 85])
+def test_names_as_long_as_they_can_be(tmp_path, name):
+    files.write_text(tmp_path / name, "text")
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
+def test_two_files_of_a_folder_at_once(tmp_path):
+    first, second = (tmp_path / ("x" * 100 + end) for end in "ab")
+    with files.replacing(first) as one, files.replacing(second) as other:
+        one.write_text("1")
+        other.write_text("2")
+    assert (first.read_text(), second.read_text()) == ("1", "2")

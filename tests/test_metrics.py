@@ -57,3 +57,11 @@ class TestUsdr:
     def test_refuses_shapes_that_would_broadcast(self):
         with pytest.raises(ValueError, match="shapes differ"):
             metrics.usdr(np.zeros((10, 2)), np.zeros((10, 1)))
+
+
+def test_leakage_is_a_level_in_decibels(rng):
+    music = rng.standard_normal((1000, 2))
+    assert metrics.leakage(music, 0.1 * music) == pytest.approx(-20)
+    assert metrics.leakage(music, music) == pytest.approx(0)
+    assert metrics.leakage(music, np.zeros_like(music)) < -100
+    assert metrics.leakage(np.zeros((10, 2)), np.zeros((10, 2))) == 0

@@ -1,16 +1,21 @@
 """`vocalsep separate`."""
 
+import io
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import ROOT, tone, write_song
-from vocalsep_jax import audio, separate
+from tests.conftest import ROOT, tone, write_container, write_song
+from vocalsep_jax import audio, separate, separator
 
 
 def test_sixteen_bit_stems_sum_to_the_input_exactly(run, tmp_path, capsys):
@@ -18,7 +23,7 @@ def test_sixteen_bit_stems_sum_to_the_input_exactly(run, tmp_path, capsys):
     soundfile.write(song, tone(440, 1.0, 16_000), 16_000)
     out = tmp_path / "out"
     assert separate.main([str(song), "--checkpoint", str(run), "-o", str(out)]) == 0
-    paths = [out / "tiny" / "My Song" / f"{s}.wav" for s in separate.STEMS]
+    paths = [out / "tiny" / "My Song" / f"{s}.wav" for s in separator.STEMS]
     assert capsys.readouterr().out.splitlines() == [str(p) for p in paths]
     stems = [soundfile.read(p, dtype="int16") for p in paths]
     original, _ = soundfile.read(song, dtype="int16")
@@ -32,7 +37,7 @@ def test_twenty_four_bit_stems_sum_to_the_input_exactly(run, tmp_path, rng):
     song = tmp_path / "a.wav"
     soundfile.write(song, rng.uniform(-0.5, 0.5, (60_000, 2)), 8000, "PCM_24")
     assert separate.main([str(song), "--checkpoint", str(run), "-o", str(tmp_path), "--int24"]) == 0
-    paths = [tmp_path / "tiny" / "a" / f"{s}.wav" for s in separate.STEMS]
+    paths = [tmp_path / "tiny" / "a" / f"{s}.wav" for s in separator.STEMS]
     stems = [soundfile.read(p, dtype="int32")[0] >> 8 for p in paths]
     np.testing.assert_array_equal(stems[0] + stems[1], soundfile.read(song, dtype="int32")[0] >> 8)
 
@@ -41,7 +46,7 @@ def test_float_stems(run, tmp_path):
     write_song(tmp_path / "x", {"a": tone(440, 0.5, level=1.0)})
     arguments = ["--checkpoint", str(run), "-o", str(tmp_path), "--float32"]
     assert separate.main([str(tmp_path / "x" / "a.wav"), *arguments]) == 0
-    stems = [audio.read(tmp_path / "tiny" / "a" / f"{s}.wav")[0] for s in separate.STEMS]
+    stems = [audio.read(tmp_path / "tiny" / "a" / f"{s}.wav")[0] for s in separator.STEMS]
     expected, _ = audio.read(tmp_path / "x" / "a.wav")
     np.testing.assert_allclose(stems[0] + stems[1], expected, atol=1e-7)
 
@@ -91,6 +96,11 @@ def test_folders_formats_and_names(run, tmp_path, capsys, caplog):
         (["--filename", "../{stem}"], "is no file below"),
         (["--filename", "/{stem}"], "is no file below"),
         (["--filename", "", "--stems", "vocals"], "is no file below"),
+        (["--flac", "--bitrate", "128"], "flac files have no bit rate"),
+        (["--mp3", "--bitrate", "321"], "8 to 320 kbit/s"),
+        (["--jobs", "0"], "--jobs must be at least 1"),
+        (["--shifts", "0"], "shifts must be at least 1"),
+        (["--duration", "0"], "--duration must be more than 0"),
     ],
 )
 def test_options_that_do_not_go_together(run, tmp_path, caplog, options, message):
@@ -248,3 +258,156 @@ def test_help_does_not_wait_for_jax():
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True).returncode == 0
+
+
+def test_patterns_are_expanded_and_brackets_may_be_names(run, tmp_path, capsys, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(440, 0.2), "c[1]": tone(440, 0.2)})
+    arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out"), "--stems", "vocals"]
+    songs = [str(tmp_path / "in" / "[ab].wav"), str(tmp_path / "in" / "c[1].wav")]
+    assert separate.main([*songs, *arguments]) == 0
+    tracks = [Path(line).parent.name for line in capsys.readouterr().out.splitlines()]
+    assert tracks == ["a", "b", "c[1]"]
+    assert separate.main([str(tmp_path / "**" / "*.flac"), *arguments]) == 1
+    assert "*.flac: no such file" in caplog.text
+
+
+def test_the_first_stream_of_a_stem_file(run, tmp_path, capsys):
+    streams = [tone(f, 0.5, 44_100) for f in (300, 1000)]
+    write_container(tmp_path / "in.stem.mp4", streams)
+    write_container(tmp_path / "alone.m4a", streams[:1])
+    songs = [str(tmp_path / "in.stem.mp4"), str(tmp_path / "alone.m4a")]
+    assert separate.main([*songs, "--checkpoint", str(run), "-o", str(tmp_path / "out")]) == 0
+    folder = tmp_path / "out" / "tiny"
+    assert sorted(p.name for p in folder.iterdir()) == ["alone", "in"]
+    for stem in separator.STEMS:
+        assert (folder / "in" / f"{stem}.wav").read_bytes() == (
+            folder / "alone" / f"{stem}.wav"
+        ).read_bytes()
+
+
+def test_bit_rates(run, tmp_path, caplog):
+    soundfile.write(tmp_path / "a.wav", tone(440, 5.0, 44_100), 44_100)
+    soundfile.write(tmp_path / "low.wav", tone(440, 5.0, 8000), 8000)
+    arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out"), "--mp3", "--stems", "vocals"]
+    assert separate.main([str(tmp_path / "a.wav"), *arguments, "--bitrate", "128"]) == 0
+    size = (tmp_path / "out" / "tiny" / "a" / "vocals.mp3").stat().st_size
+    assert size * 8 / 5 == pytest.approx(128_000, rel=0.03)
+    assert separate.main([str(tmp_path / "low.wav"), *arguments, "--bitrate", "128"]) == 1
+    assert "mp3 at 8000 Hz has 8 to 64 kbit/s, not 128" in caplog.text
+    assert separate.main([str(tmp_path / "low.wav"), *arguments]) == 0
+
+
+def test_the_report(run, tmp_path, caplog):
+    write_song(tmp_path / "in", {"a": tone(440, 0.5)})
+    soundfile.write(tmp_path / "in" / "loud.wav", 3 * tone(440, 0.5, level=1), 8000, "FLOAT")
+    report = tmp_path / "new" / "report.json"
+    arguments = [str(tmp_path / "in"), str(tmp_path / "none.wav"), "--checkpoint", str(run)]
+    arguments += ["-o", str(tmp_path / "out"), "--json", str(report), "--clip-mode", "rescale"]
+    assert separate.main(arguments) == 1
+    content = json.loads(report.read_text())
+    assert content["model"] == "tiny"
+    assert content["model_sample_rate"] == 8000
+    assert content["options"]["clip_mode"] == "rescale"
+    assert [entry["status"] for entry in content["songs"]] == ["done", "done", "failed"]
+    first, loud, missing = content["songs"]
+    assert (first["sample_rate"], first["channels"], first["samples"], first["scale"]) == (
+        8000,
+        2,
+        4000,
+        1.0,
+    )
+    assert loud["scale"] < 0.5
+    assert first["outputs"] == {
+        stem: str(tmp_path / "out" / "tiny" / "a" / f"{stem}.wav") for stem in separator.STEMS
+    }
+    assert missing["error"] == f"{tmp_path / 'none.wav'}: no such file"
+    assert separate.main([*arguments[:-2], "--skip-existing", "--start", "0:00.1"]) == 1
+    assert [e["status"] for e in json.loads(report.read_text())["songs"]] == [
+        "skipped",
+        "skipped",
+        "failed",
+    ]
+    assert separate.main([*arguments[:-4], "--json", str(tmp_path / "in")]) == 1
+    assert "in: cannot be written" in caplog.text
+
+
+def test_several_songs_at_once_are_the_same_songs(run, tmp_path, capsys):
+    write_song(tmp_path / "in", {f"{n}": tone(300 + 50 * n, 1 + n / 3) for n in range(5)})
+    (tmp_path / "in" / "bad.wav").write_text("text")
+    outputs = []
+    for jobs in ("1", "3"):
+        arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / jobs), "-j", jobs]
+        assert separate.main(arguments) == 1
+        files = sorted(p for p in (tmp_path / jobs).rglob("*") if p.is_file())
+        assert len(files) == 10
+        assert sorted(capsys.readouterr().out.splitlines()) == [str(p) for p in files]
+        outputs.append({p.relative_to(tmp_path / jobs): p.read_bytes() for p in files})
+    assert outputs[0] == outputs[1]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_interrupted(run, tmp_path, which, jobs):
+    """Complete songs stay, the one under way leaves nothing, and the report tells of both."""
+    write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(440, 900)})
+    command = [
+        sys.executable,
+        "-m",
+        "vocalsep_jax.separate",
+        str(tmp_path / "in"),
+        "--checkpoint",
+        str(run),
+    ]
+    command += ["-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json"), "-j", jobs]
+    environment = os.environ | {"GLIBC_TUNABLES": ""}
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout
+    assert process.stdout.readline().endswith("vocals.wav\n")  # of a
+    started = tmp_path / "out" / "tiny" / "b"
+    while not list(started.glob(".*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(which)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted: 1 of 2 songs done"
+    assert "Traceback" not in errors
+    assert [p.name for p in sorted((tmp_path / "out").rglob("*.*"))] == ["no_vocals.wav", "vocals.wav"]
+    entries = json.loads((tmp_path / "r.json").read_text())["songs"]
+    assert [(e["status"], e.get("error")) for e in entries] == [("done", None), ("failed", "interrupted")]
+
+
+def test_progress_on_a_terminal(monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    clock = iter(np.arange(0, 100, 5.0))
+    monkeypatch.setattr(separate.time, "monotonic", lambda: next(clock))
+    monkeypatch.setenv("COLUMNS", "120")
+    progress = separate._Progress()
+    with progress.song("[1/2] a.wav"):
+        progress.show("[1/2] a.wav", 60.0, 240.0)
+        assert "[1/2] a.wav:  25 %  12.0 x real time  15 s left" in screen.getvalue()
+        with progress.song("[2/2] b.aac"):
+            progress.show("[2/2] b.aac", 30.0, 0.0)
+            line = screen.getvalue().split("\r")[-1]
+            assert "[1/2] a.wav:  25 %" in line
+            assert "[2/2] b.aac: 30 s  6.0 x real time" in line
+            assert len(line) == 119
+    assert screen.getvalue().split("\r")[-2:] == [" " * 119, ""]
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30", 90), ("1:00:01.5", 3601.5), ("0", 0)])
+def test_times(text, seconds):
+    assert separate._seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "x", "-1", "1:-2", "nan", "inf", "1:2:3:4", ":"])
+def test_times_that_are_none(run, capsys, text):
+    with pytest.raises(SystemExit) as stop:
+        separate.main(["a.wav", "--checkpoint", str(run), f"--start={text}"])
+    assert stop.value.code == 2
+    assert "not a time" in capsys.readouterr().err
