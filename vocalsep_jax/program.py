@@ -40,7 +40,7 @@ def separation(
     """
     step = patch_step(patch_frames, overlap)
     pieces = -(-stft.n_fft // stft.hop)  # hops that a frame spans
-    window = jnp.asarray(stft.window())
+    window = jnp.asarray(stft.window())[None, None]
 
     def by_hops(frames: Array) -> Array:
         """`[R, N, n_fft]` to `[R, N, pieces, hop]`, with zeros at the end."""
@@ -61,7 +61,7 @@ def separation(
         total = jnp.zeros((rows, count + pieces - 1, stft.hop), jnp.float32)
         for n in range(pieces):
             total = total.at[:, n : n + count].add(parts[:, :, n])
-        weight = jnp.sum(by_hops((window**2)[None, None]), axis=2)
+        weight = jnp.sum(by_hops(window**2), axis=2)
         return (total / weight).reshape(rows, -1)[:, stft.n_fft : stft.n_fft + samples]
 
     def mask_of(magnitude: Array) -> Array:
@@ -81,7 +81,7 @@ def separation(
             row, patch = jnp.divmod(jnp.minimum(places, rows * patches - 1), patches)
             starts = [(row[k], 0, patch[k] * step) for k in range(batch_size)]
             batch = jnp.concatenate([lax.dynamic_slice(padded, start, shape) for start in starts])
-            masks = predict(batch) * crossfade * counts[:, None, None].astype(jnp.float32)
+            masks = predict(batch) * crossfade[None, None] * counts[:, None, None].astype(jnp.float32)
             for mask, start in zip(masks, starts, strict=True):
                 before = lax.dynamic_slice(sums, start, shape)
                 sums = lax.dynamic_update_slice(sums, before + mask[None], start)
@@ -94,7 +94,7 @@ def separation(
             return lax.dynamic_update_slice(sums, before + crossfade, (n * step,))
 
         weight = lax.fori_loop(0, patches, weigh, jnp.zeros(frames, jnp.float32))
-        return (sums / weight)[:, :, :count]
+        return (sums / weight[None, None])[:, :, :count]
 
     def separate(waveform: Array) -> dict[str, Array]:
         batch, samples, channels = waveform.shape

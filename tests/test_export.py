@@ -1,0 +1,132 @@
+"""`vocalsep export`."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import tone
+from vocalsep_jax import export, program, separate
+from vocalsep_jax.separator import STEMS, Separator
+
+ONLY_JAX = """
+import sys
+ALLOWED = {"jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum", *sys.stdlib_module_names}
+class OnlyJax:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in ALLOWED and not name.startswith("_sysconfigdata"):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, OnlyJax())
+for name in ("vocalsep_jax", "flax", "orbax", "soundfile"):
+    try:
+        __import__(name)
+    except ModuleNotFoundError:
+        continue
+    raise AssertionError(f"{name} is there")
+"""
+
+
+@pytest.fixture(scope="module")
+def model(run, tmp_path_factory):
+    """The tiny run, exported."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    assert export.main([str(run), str(folder)]) == 0
+    return folder
+
+
+def test_what_is_in_the_folder(model, run):
+    assert {p.name for p in model.iterdir()} == {
+        "README.md",
+        "checkpoints",
+        "config.json",
+        "model.json",
+        "separation.stablehlo",
+    }
+    facts = json.loads((model / "model.json").read_text())
+    assert (facts["model"], facts["step"], facts["sample_rate"]) == ("tiny", 3, 8000)
+    assert facts["stft"] == {"n_fft": 62, "hop": 21, "window": "periodic Hann"}
+    assert facts["licence"] == "Apache-2.0"
+    assert 0 < facts["program"]["largest_difference"] < 1e-5
+    parameters = Separator(run).variables["params"]
+    assert facts["parameters"] == sum(x.size for layer in parameters.values() for x in layer.values())
+    assert not (model / "checkpoints" / "best" / "3" / "training").exists()
+
+
+def test_the_folder_separates_as_the_run_does(model, run, tmp_path, rng):
+    moved = shutil.copytree(model, tmp_path / "moved")
+    x = rng.uniform(-1, 1, (9000, 2)).astype(np.float32)
+    ours, theirs = (Separator(folder).separate(x, 8000) for folder in (moved, run))
+    for name in STEMS:
+        np.testing.assert_array_equal(ours[name], theirs[name])
+    assert Separator(moved).step == 3
+    soundfile.write(tmp_path / "a.wav", x, 8000)
+    assert separate.main([str(tmp_path / "a.wav"), "--checkpoint", str(moved), "-o", str(tmp_path)]) == 0
+    assert (tmp_path / "moved" / "a" / "vocals.wav").exists()
+
+
+def test_the_program_needs_only_jax(model, tmp_path):
+    """In a process that can import nothing else, from the lines that the folder's README has."""
+    readme = (model / "README.md").read_text()
+    lines = [line[4:] for line in readme.splitlines() if line.startswith("    ")]
+    code = "\n".join(lines[lines.index("from pathlib import Path") :])
+    waveform = np.stack([tone(440, 1.0) + tone(1300, 1.0), tone(700, 1.0)])
+    np.save(tmp_path / "in.npy", waveform)
+    save = f"numpy.savez({str(tmp_path / 'out.npz')!r}, **stems)"
+    script = (
+        f"{ONLY_JAX}\nimport numpy\nwaveform = numpy.load({str(tmp_path / 'in.npy')!r})\n{code}\n{save}"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=model, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    stems = np.load(tmp_path / "out.npz")
+    for row, x in enumerate(waveform):
+        expected = Separator(model).separate(x, 8000)
+        for name in STEMS:
+            np.testing.assert_allclose(stems[name][row], expected[name], atol=1e-6)
+
+
+def test_how_the_model_was_trained(run, tmp_path):
+    """As far as the run tells: the validation of the exported step, and where the encoder is from."""
+    trained = shutil.copytree(run, tmp_path / "trained")
+    content = json.loads((trained / "config.json").read_text())
+    content["config"]["init_encoder"] = "encoder/"
+    content["songs"] = {"train": [["A", 100], ["B", 100]], "valid": [["C", 50]]}
+    (trained / "config.json").write_text(json.dumps(content))
+    lines = [{"kind": k, "step": s, "loss": s / 10} for k, s in (("valid", 2), ("train", 3), ("valid", 3))]
+    (trained / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    facts = export.export_model(trained, tmp_path / "model", overlap=0.5, batch_size=2, licence="CC0-1.0")
+    assert facts["training"]["songs"] == {"train": 2, "valid": 1}
+    assert facts["training"]["validation"] == {"kind": "valid", "step": 3, "loss": 0.3}
+    assert "Gao" in facts["training"]["encoder"]
+    assert facts["program"]["overlap"] == 0.5
+    assert "Licence: CC0-1.0." in (tmp_path / "model" / "README.md").read_text()
+
+
+def test_a_program_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, caplog):
+    def wrong(*arguments, **options):
+        right = original(*arguments, **options)
+        return lambda x: {name: 1.01 * stem for name, stem in right(x).items()}
+
+    original = program.separation
+    monkeypatch.setattr(program, "separation", wrong)
+    assert export.main([str(run), str(tmp_path / "model")]) == 2
+    assert "the program differs from the model by" in caplog.text
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_exported(run, tmp_path, caplog):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "file").write_text("text")
+    cases = [
+        ([str(tmp_path / "none"), str(tmp_path / "model")], "no such checkpoint"),
+        ([str(run), str(tmp_path / "there")], "is there already"),
+        ([str(run), str(tmp_path / "there" / "file" / "model")], "cannot be written"),
+        ([str(run), str(tmp_path / "model"), "--overlap", "1"], "overlap must be"),
+    ]
+    for arguments, message in cases:
+        assert export.main(arguments) == 2
+        assert message in caplog.text
+    assert [p.name for p in tmp_path.rglob("*")] == ["there", "file"]
