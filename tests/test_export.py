@@ -15,7 +15,8 @@ from vocalsep_jax.separator import STEMS, Separator
 
 ONLY_JAX = """
 import importlib.util, sys
-ALLOWED = {"jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum", *sys.stdlib_module_names}
+ALLOWED = {"jax", "jaxlib", "numpy", "scipy", "ml_dtypes", "opt_einsum", "flatbuffers"}
+ALLOWED |= {*sys.stdlib_module_names}
 class Only:
     def __init__(self, finder):
         self.finder = finder
@@ -67,7 +68,10 @@ def test_the_folder_separates_as_the_run_does(model, run, tmp_path, rng):
 
 
 def test_the_program_needs_only_jax(model, tmp_path):
-    """In a process that can import nothing else, from the lines that the folder's README has."""
+    """In a process that can import nothing else, by the lines of the folder's README.
+
+    jax.export itself needs flatbuffers, which jax does not install.
+    """
     readme = (model / "README.md").read_text()
     lines = [line[4:] for line in readme.splitlines() if line.startswith("    ")]
     code = "\n".join(lines[lines.index("from pathlib import Path") :])

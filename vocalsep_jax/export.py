@@ -3,7 +3,7 @@
     vocalsep export RUN MODEL/
 
 `MODEL/` holds the weights and the config, which `--checkpoint` takes; a program that separates with nothing
-but jax installed; and what one should know of the model, in `model.json` and `README.md`.
+but jax and flatbuffers installed; and what one should know of the model, in `model.json` and `README.md`.
 """
 
 from __future__ import annotations
@@ -172,7 +172,8 @@ With vocalsep_jax, songs of any sample rate:
 
     vocalsep separate SONG... --checkpoint THIS_FOLDER -o OUT
 
-With nothing but jax ({jax} or newer), waveforms at {sample_rate} Hz, float32 `[batch, samples, channels]`:
+With nothing but jax ({jax} or newer; `pip install jax flatbuffers`), waveforms at {sample_rate} Hz,
+float32 `[batch, samples, channels]`:
 
     from pathlib import Path
     from jax import export
