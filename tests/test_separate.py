@@ -267,6 +267,8 @@ def test_patterns_are_expanded_and_brackets_may_be_names(run, tmp_path, capsys, 
     assert separate.main([*songs, *arguments]) == 0
     tracks = [Path(line).parent.name for line in capsys.readouterr().out.splitlines()]
     assert tracks == ["a", "b", "c[1]"]
+    assert separate.main([songs[1], *songs, *arguments]) == 0  # named twice, separated once
+    assert len(capsys.readouterr().out.splitlines()) == 3
     assert separate.main([str(tmp_path / "**" / "*.flac"), *arguments]) == 1
     assert "*.flac: no such file" in caplog.text
 

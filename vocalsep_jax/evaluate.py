@@ -26,7 +26,7 @@ import numpy as np
 from vocalsep_jax import audio, files, runs, spectral
 from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
-from vocalsep_jax.separator import OVERLAP, Separator, apply_resampled_mask
+from vocalsep_jax.separator import DTYPES, OVERLAP, Separator, apply_resampled_mask
 
 if TYPE_CHECKING:
     from vocalsep_jax.data.songs import Stems
@@ -93,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--split", default="test", choices=song_files.SPLITS, help="which songs (%(default)s)"
     )
     parser.add_argument("--overlap", type=float, default=OVERLAP, help="(%(default)s)")
+    parser.add_argument("--shifts", type=int, default=1, help="(%(default)s)")
+    parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
     parser.add_argument(
         "--leakage",
         action="store_true",
@@ -117,7 +119,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         songs = runs.read_config(runs.find_run(options.checkpoint)).get("songs", {})
         trained, validated = ([name for name, _ in songs.get(s, [])] for s in ("train", "valid"))
         chosen = _songs(options.data, options.split, validated)
-        separator = Separator(options.checkpoint, overlap=options.overlap)
+        separator = Separator(
+            options.checkpoint, overlap=options.overlap, shifts=options.shifts, dtype=options.dtype
+        )
     except (runs.RunError, song_files.SongError, ValueError) as error:
         log.error("error: %s", error)
         return 2

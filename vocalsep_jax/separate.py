@@ -417,7 +417,7 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(f"--jobs must be at least 1, not {options.jobs}")
         if options.duration == 0:
             raise ValueError("--duration must be more than 0")
-        tracks = list(_tracks(options.songs))
+        tracks = list(dict.fromkeys(_tracks(options.songs)))  # named twice, separated once
         names = [*_outputs(options, Path(), "track", "ext").values()]
         if len(set(names)) < len(names):
             raise ValueError(f"--filename {options.filename!r}: {{stem}} has to be in it")

@@ -3,8 +3,8 @@
 Three layouts are understood, with or without `train/`, `valid/` and `test/` folders above the songs:
 
 * MUSDB18-HQ: `<Artist - Title>/{mixture,vocals,drums,bass,other}.wav`
-* any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*` (wav, flac, ogg, mp3)
-* MUSDB18: `<Artist - Title>.stem.mp4` (needs the `stems` extra)
+* any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*` (see `audio.SUFFIXES`)
+* MUSDB18: `<Artist - Title>.stem.mp4` (needs the `av` extra)
 
 Training always mixes vocals and accompaniment itself; a mixture that is given is what is separated when the
 song is scored.
