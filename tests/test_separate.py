@@ -386,7 +386,7 @@ def test_progress_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", screen)
-    clock = iter(np.arange(0, 100, 5.0))
+    clock = iter(np.arange(0, 100, 5.0))  # the first is of the line itself
     monkeypatch.setattr(separate.time, "monotonic", lambda: next(clock))
     monkeypatch.setenv("COLUMNS", "120")
     progress = separate._Progress()
@@ -400,6 +400,17 @@ def test_progress_on_a_terminal(monkeypatch):
             assert "[2/2] b.aac: 30 s  6.0 x real time" in line
             assert len(line) == 119
     assert screen.getvalue().split("\r")[-2:] == [" " * 119, ""]
+
+
+def test_progress_elsewhere(monkeypatch, caplog):
+    caplog.set_level("INFO")
+    clock = iter([0, 0, 30.0, 70.0, 100.0])
+    monkeypatch.setattr(separate.time, "monotonic", lambda: next(clock))
+    progress = separate._Progress()
+    with progress.song("[1/1] a.wav"):
+        for done in (30.0, 70.0, 100.0):
+            progress.show("[1/1] a.wav", done, 140.0)
+    assert caplog.messages == ["[1/1] a.wav:  50 %  1.0 x real time  70 s left"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30", 90), ("1:00:01.5", 3601.5), ("0", 0)])

@@ -206,13 +206,14 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 class _Progress:
-    """The songs under way, on one line of a terminal."""
+    """The songs under way, on one line of a terminal; elsewhere, on a line a minute."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._songs: dict[str, tuple[float, float, float]] = {}  # when begun, seconds done, in all
-        self._shown = 0.0
         self._terminal = sys.stderr.isatty()
+        self._interval = 0.2 if self._terminal else 60.0
+        self._shown = time.monotonic()
 
     @contextlib.contextmanager
     def song(self, title: str) -> Iterator[None]:
@@ -231,7 +232,7 @@ class _Progress:
         with self._lock:
             now = time.monotonic()
             self._songs[title] = (self._songs[title][0], done, total)
-            if now - self._shown < 0.2:
+            if now - self._shown < self._interval:
                 return
             self._shown = now
             parts = []
@@ -243,7 +244,9 @@ class _Progress:
             self._write("   ".join(parts))
 
     def _write(self, line: str) -> None:
-        if self._terminal:
+        if line and not self._terminal:
+            log.info("%s", line)
+        elif self._terminal:
             width = shutil.get_terminal_size().columns - 1
             sys.stderr.write(f"\r{line[:width]:{width}}" + ("" if line else "\r"))
             sys.stderr.flush()
