@@ -1,7 +1,7 @@
 """Audio that libsndfile does not read."""
 
-import importlib.util
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from tests.conftest import tone, write_container
 from vocalsep_jax import audio
 from vocalsep_jax.audio import AudioError
 
-pytestmark = pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="PyAV is not installed")
+av = pytest.importorskip("av", reason="PyAV is not installed")
 
 
 def closest_shift(x, y, most=3000):
@@ -41,7 +41,6 @@ def test_aac_in_its_containers(tmp_path, rng, suffix, channels):
 
 def test_lossless_samples_come_back_exactly(tmp_path, rng):
     x = audio.quantise(rng.uniform(-0.9, 0.9, (30_000, 2)).astype(np.float32))
-    av = pytest.importorskip("av")
     with av.open(str(tmp_path / "a.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=48_000, layout="stereo")
         block = np.ascontiguousarray((x * 32768).astype(np.int16).reshape(1, -1))
@@ -69,7 +68,6 @@ def test_one_of_several_streams(tmp_path):
 
 
 def test_a_video_with_sound_and_one_without(tmp_path):
-    av = pytest.importorskip("av")
     for name, with_sound in (("sound.mp4", True), ("silent.mp4", False)):
         with av.open(str(tmp_path / name), "w") as container:
             video = container.add_stream("mpeg4", rate=25)
@@ -114,3 +112,56 @@ def test_without_pyav_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(AudioError, match=r"\.m4a needs PyAV: pip install 'vocalsep_jax\[av\]'"):
         audio.read(tmp_path / "a.m4a")
+
+
+def write(path, samples, layout, codec="flac", form="matroska", title=""):
+    with av.open(str(path), "w", format=form) as container:
+        container.metadata["title"] = title
+        stream = container.add_stream(codec, rate=44_100, layout=layout)
+        packed = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(packed, "flt", layout)
+        frame.sample_rate, frame.pts = 44_100, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("layout", "channels"), [("mono", 1), ("stereo", 2), ("5.1", 6), ("6.1", 7), ("7.1", 8)]
+)
+def test_as_many_channels_as_there_are(tmp_path, rng, layout, channels):
+    samples = rng.uniform(-0.5, 0.5, (9000, channels))
+    write(tmp_path / "a.mkv", samples, layout)
+    read, rate = audio.read(tmp_path / "a.mkv")
+    assert (read.shape, rate) == (samples.shape, 44_100)
+    np.testing.assert_allclose(read, samples, atol=2.0**-15)
+
+
+@pytest.mark.parametrize("name", ["Song: the remix.mkv", "http:a.mkv", "-d.mkv", "%d\n.mkv", "\udcff.mkv"])
+def test_a_file_may_have_any_name(tmp_path, monkeypatch, rng, name):
+    """A relative one, too: FFmpeg takes what is before a colon for a protocol."""
+    monkeypatch.chdir(tmp_path)
+    write("a.mkv", rng.uniform(-0.5, 0.5, (500, 2)), "stereo")
+    try:
+        Path("a.mkv").rename(name)
+    except OSError:
+        pytest.skip("this file system has no such names")
+    assert len(audio.read(name)[0]) == 500
+
+
+def test_tags_may_be_of_any_encoding(tmp_path, rng):
+    path = tmp_path / "a.m4a"
+    write(path, rng.uniform(-0.5, 0.5, (5000, 2)), "stereo", "aac", "mp4", title="ABCDEFGH")
+    content = path.read_bytes()
+    assert b"ABCDEFGH" in content
+    path.write_bytes(content.replace(b"ABCDEFGH", b"ABCDEF\xe9H"))
+    assert len(audio.read(path)[0]) >= 5000
+
+
+def test_sound_of_an_unknown_kind_is_an_error(tmp_path, rng):
+    path = tmp_path / "a.mkv"
+    write(path, rng.uniform(-0.5, 0.5, (500, 2)), "stereo")
+    content = path.read_bytes()
+    assert content.count(b"A_FLAC") == 1
+    path.write_bytes(content.replace(b"A_FLAC", b"A_NONE"))
+    with pytest.raises(audio.AudioError, match=r"a\.mkv: not readable as audio \(a sound of an unknown"):
+        audio.read(path)

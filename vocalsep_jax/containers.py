@@ -55,18 +55,22 @@ class ContainerFile:
             raise ContainerError(f"{path.suffix} needs PyAV: pip install 'vocalsep_jax[av]'") from error
         self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
         with self._readable():
-            self._container = av.open(str(path))
+            # Without `file:`, what is before a colon in a name would be a protocol. Tags may be no UTF-8.
+            self._container = av.open(f"file:{path}", metadata_errors="replace")
         try:
             self.streams = len(self._container.streams.audio)
             if stream >= self.streams:
                 raise ContainerError("no audio in it" if not self.streams else f"no audio stream {stream}")
             audio = self._container.streams.audio[stream]
+            if audio.codec_context is None:
+                raise ContainerError("a sound of an unknown kind")
             if not audio.rate or not audio.channels:
                 raise ContainerError("a sound without rate or channels")
             self.samplerate, self.channels = int(audio.rate), int(audio.channels)
             self.frames = int(audio.duration * audio.time_base * audio.rate) if audio.duration else 0
+            # Packed: PyAV looks for more planes than there are, and crashes, where they are eight or more.
             self._decoded = self._decode(
-                audio, av.AudioResampler(format="fltp", layout=audio.layout, rate=self.samplerate)
+                audio, av.AudioResampler(format="flt", layout=audio.layout, rate=self.samplerate)
             )
         except BaseException:
             self.close()
@@ -92,8 +96,8 @@ class ContainerFile:
 
     def _decode(self, audio: object, converter: object) -> Iterator[np.ndarray]:
         for frame in self._container.decode(audio):
-            for planes in converter.resample(frame):  # type: ignore[attr-defined]
-                yield planes.to_ndarray().T
+            for packed in converter.resample(frame):  # type: ignore[attr-defined]
+                yield packed.to_ndarray().reshape(-1, self.channels)
 
     @contextlib.contextmanager
     def _readable(self) -> Iterator[None]:
