@@ -101,6 +101,7 @@ def test_folders_formats_and_names(run, tmp_path, capsys, caplog):
         (["--jobs", "0"], "--jobs must be at least 1"),
         (["--shifts", "0"], "shifts must be at least 1"),
         (["--duration", "0"], "--duration must be more than 0"),
+        (["--json", ""], "is no file"),
     ],
 )
 def test_options_that_do_not_go_together(run, tmp_path, caplog, options, message):
@@ -144,6 +145,33 @@ def test_no_input_of_the_call_is_overwritten_under_any_name(run, tmp_path, caplo
     assert f"a.wav: its output would overwrite {tmp_path / 'in' / 'b.wav'}" in caplog.text
     assert other.read_bytes() == before
     assert (tmp_path / "out" / "tiny" / "b" / "vocals.wav").exists()
+
+
+def test_the_report_overwrites_no_song(run, tmp_path, caplog):
+    song = write_song(tmp_path / "in", {"a": tone(440, 0.2)}) / "a.wav"
+    before = song.read_bytes()
+    (tmp_path / "link.json").symlink_to(song)
+    for report in (song, tmp_path / "link.json"):
+        assert separate.main([str(song), "--checkpoint", str(run), "--json", str(report)]) == 2
+    assert caplog.text.count("one of the songs") == 2
+    assert song.read_bytes() == before
+
+
+@pytest.mark.parametrize("time", ["-1", "1e308:0", "9" * 400, "inf", "1:nan", "1:2:3:4", "", "x"])
+def test_times_that_are_none(time):
+    for option in ("--start", "--duration"):
+        with pytest.raises(SystemExit) as stop:
+            separate.main(["a.wav", "--checkpoint", "x", f"{option}={time}"])
+        assert stop.value.code == 2
+
+
+def test_times_beyond_any_song(run, tmp_path, caplog):
+    song = write_song(tmp_path / "in", {"a": tone(440, 0.2)}) / "a.wav"
+    arguments = [str(song), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main([*arguments, "--duration", "1e308"]) == 0
+    assert soundfile.info(tmp_path / "out" / "tiny" / "a" / "vocals.wav").frames == 1600
+    assert separate.main([*arguments, "--start", "1e308"]) == 1
+    assert "a.wav: ends after 0.20 s" in caplog.text
 
 
 def test_a_song_that_is_gone_though_its_outputs_are_there(run, tmp_path, caplog):
@@ -219,6 +247,13 @@ def test_a_file_damaged_halfway_leaves_nothing(run, tmp_path, caplog):
 def test_no_checkpoint_is_an_error_of_usage(tmp_path, caplog):
     assert separate.main(["a.wav", "--checkpoint", str(tmp_path / "none")]) == 2
     assert "no such checkpoint" in caplog.text
+    for name, message in (("x" * 300, "too long"), ("~nobody-of-this-name/run", "home directory")):
+        assert separate.main(["a.wav", "--checkpoint", name]) == 2
+        assert message in caplog.text
+    for config in ({}, {"audio": 3}):
+        (tmp_path / "config.json").write_text(json.dumps({"config": config}))
+        assert separate.main(["a.wav", "--checkpoint", str(tmp_path)]) == 2
+    assert caplog.text.count("config.json: not the config of a run") == 2
     with pytest.raises(SystemExit) as stop:
         separate.main(["a.wav"])
     assert stop.value.code == 2

@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -288,3 +290,52 @@ class TestFiles:
         assert done.clipped == 0
         with pytest.raises(ValueError, match="clip_mode must be"):
             separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), clip_mode="bend")
+
+
+@pytest.fixture
+def loud(tmp_path, rng):
+    """A song whose stems go beyond full scale: its file and its samples."""
+    samples = rng.uniform(-3, 3, (9000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "loud.wav", samples, 8000, "FLOAT")
+    return tmp_path / "loud.wav", samples
+
+
+@pytest.mark.parametrize(
+    "encoding",
+    [
+        audio.Encoding(),
+        audio.Encoding("wav", "int24"),
+        audio.Encoding("wav", "float32"),
+        audio.Encoding("ogg", None),
+    ],
+    ids=lambda e: e.sample or e.container,
+)
+def test_rescaled_stems_fit_by_one_factor(separator, tmp_path, rng, encoding):
+    for n in range(8):  # rounding may go either way
+        samples = rng.uniform(-3, 3, (700, 1)).astype(np.float32)
+        soundfile.write(tmp_path / "a.wav", samples, 8000, "FLOAT")
+        outputs = {name: tmp_path / f"{name}{n}" for name in STEMS}
+        done = separator.separate_to(tmp_path / "a.wav", outputs, encoding=encoding, clip_mode="rescale")
+        expected = separator.separate(samples, 8000)
+        peak = max(np.abs(x).max() for x in expected.values())
+        assert done.scale == pytest.approx(min(1.0, encoding.full_scale) / peak, rel=1e-5)
+        assert done.clipped == 0
+        if encoding.sample:
+            written = {name: audio.read(path)[0] for name, path in outputs.items()}
+            assert 0.999 < max(np.abs(x).max() for x in written.values()) <= 1
+            for name in STEMS:
+                np.testing.assert_allclose(written[name], expected[name] * done.scale, atol=1e-4)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limit on the size of files")
+def test_a_disk_that_is_full_while_stems_wait_there_names_the_output(separator, tmp_path, loud):
+    import resource
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    try:
+        with pytest.raises(audio.AudioError, match=r"vocals\.wav: cannot be written"):
+            separator.separate_to(loud[0], {"vocals": tmp_path / "vocals.wav"}, clip_mode="rescale")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["loud.wav"]

@@ -59,8 +59,12 @@ def find_run(path: str | os.PathLike[str]) -> Path:
     Raises:
       RunError: if there is none.
     """
-    path = Path(path).expanduser()
-    if not path.exists():
+    try:
+        path = Path(path).expanduser()
+        is_there = path.exists()
+    except (OSError, RuntimeError) as error:  # a name that is too long, or of a user there is not
+        raise RunError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not is_there:
         raise RunError(f"{path}: no such checkpoint or run folder")
     for folder in (path, *path.resolve().parents):
         if config_path(folder).is_file():

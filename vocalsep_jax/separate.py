@@ -131,9 +131,10 @@ def _seconds(text: str) -> float:
         parts = [float(part) for part in text.split(":")]
     except ValueError:
         parts = []
-    if not 1 <= len(parts) <= 3 or not all(0 <= part < math.inf for part in parts):
+    seconds = functools.reduce(lambda total, part: 60 * total + part, parts, 0.0)
+    if not 1 <= len(parts) <= 3 or not all(part >= 0 for part in parts) or not seconds < math.inf:
         raise argparse.ArgumentTypeError(f"not a time: {text!r}")
-    return functools.reduce(lambda total, part: 60 * total + part, parts)
+    return seconds
 
 
 def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
@@ -272,7 +273,7 @@ class _Batch:
     separator: Separator
     options: argparse.Namespace
     encoding: audio.Encoding
-    songs: dict[tuple[int, int] | None, Path]
+    songs: dict[tuple[int, int], Path]
     total: int
     progress: _Progress = field(default_factory=_Progress)
     stopping: threading.Event = field(default_factory=threading.Event)
@@ -319,7 +320,7 @@ class _Batch:
         log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, self.total, title, seconds, speed)
         if done.clipped:
             log.warning("%s: %d samples clipped (--clip-mode rescale avoids it)", title, done.clipped)
-        print(*outputs.values(), sep="\n", flush=True)
+        print("\n".join(map(str, outputs.values())) + "\n", end="", flush=True)  # at once: as one of many
         return entry | {
             "status": "done",
             "outputs": _named(outputs),
@@ -421,6 +422,9 @@ def _run(options: argparse.Namespace) -> int:
         if options.duration == 0:
             raise ValueError("--duration must be more than 0")
         tracks = list(dict.fromkeys(_tracks(options.songs)))  # named twice, separated once
+        inputs = {key: song for song, _ in tracks if (key := _identity(song))}
+        if options.json and (not options.json.name or _identity(options.json) in inputs):
+            raise ValueError(f"--json {str(options.json)!r}: is no file, or one of the songs")
         names = [*_outputs(options, Path(), "track", "ext").values()]
         if len(set(names)) < len(names):
             raise ValueError(f"--filename {options.filename!r}: {{stem}} has to be in it")
@@ -440,7 +444,6 @@ def _run(options: argparse.Namespace) -> int:
         log.error("error: %s", one_line(str(error)))
         return 2
     planned = _plan(tracks, options, Path(options.out) / separator.name, container)
-    inputs = {_identity(song): song for song, _ in tracks}
     batch = _Batch(separator, options, encoding, inputs, len(tracks))
     entries = batch.separate_all(planned)
     failed = sum(entry["status"] == "failed" for entry in entries)

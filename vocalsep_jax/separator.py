@@ -110,12 +110,14 @@ class Separator:
         run = runs.find_run(checkpoint)
         config = runs.read_config(run)["config"]
         self.name = run.resolve().name
-        self.sample_rate: int = config["audio"]["sample_rate"]
-        self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
-        self.patch_frames: int = config["audio"]["patch_frames"]
         self._overlap, self._shifts, self._batch = overlap, shifts, batch_size
-
-        self.model = unet_from_config(config)
+        try:
+            self.sample_rate: int = config["audio"]["sample_rate"]
+            self.stft = spectral.Stft(config["audio"]["n_fft"], config["audio"]["hop"])
+            self.patch_frames: int = config["audio"]["patch_frames"]
+            self.model = unet_from_config(config)
+        except (KeyError, TypeError) as error:
+            raise runs.RunError(f"{runs.config_path(run)}: not the config of a run ({error!r})") from error
         if dtype is not None:
             self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
         patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self.patch_frames), np.float32)
@@ -275,8 +277,8 @@ class Separator:
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"no part of a song: start {start}, duration {duration}")
         with audio.Reader(path) as song, contextlib.ExitStack() as stack:
-            first = round(start * song.rate)
-            count = None if duration is None else max(1, round(duration * song.rate))
+            first = _in_samples(start, song.rate)
+            count = None if duration is None else max(1, _in_samples(duration, song.rate))
             expected = max(0, song.frames - first)
             if count is not None:
                 expected = min(expected, count)
@@ -288,9 +290,9 @@ class Separator:
             stream = _watched(_naming(path, stream), song.rate, expected, progress)
             scale = 1.0
             if clip_mode == "rescale":
-                folder = Path(next(iter(outputs.values()))).parent
+                output = Path(next(iter(outputs.values())))
                 stream, scale = stack.enter_context(
-                    _rescaled(stream, min(1.0, encoding.full_scale), folder)
+                    _rescaled(stream, min(1.0, encoding.full_scale), output)
                 )
             samples = clipped = 0
             for stems in stream:
@@ -313,6 +315,11 @@ class Separator:
                     writer.write(stems[name])
                 samples += len(stems["vocals"])
             return Separated(samples, song.rate, song.channels, clipped, scale)
+
+
+def _in_samples(seconds: float, rate: int) -> int:
+    """Seconds in samples, or more of them than any file has."""
+    return round(min(seconds * rate, 2.0**62))
 
 
 def _count_beyond(samples: np.ndarray, encoding: audio.Encoding) -> int:
@@ -351,21 +358,22 @@ def _watched(
 
 @contextlib.contextmanager
 def _rescaled(
-    stream: Iterator[dict[str, np.ndarray]], limit: float, folder: Path
+    stream: Iterator[dict[str, np.ndarray]], limit: float, output: Path
 ) -> Iterator[tuple[Iterator[dict[str, np.ndarray]], float]]:
     """`stream` multiplied by the factor that keeps it within `limit`, and the factor (at most 1.0).
 
-    It waits in a nameless file in `folder` until the peak is known.
+    It waits in a nameless file beside `output` until the peak is known.
     """
     try:
-        with tempfile.TemporaryFile(dir=folder) as spool:
+        with tempfile.TemporaryFile(dir=output.parent) as spool:
             peak, channels = 0.0, 1
             for stems in stream:
                 both = np.concatenate([stems[name] for name in STEMS], axis=1)
                 peak = max(peak, float(np.abs(both).max(initial=0.0)))
                 channels = stems["vocals"].shape[1]
                 spool.write(both.tobytes())
-            scale = min(1.0, limit / peak) if peak else 1.0
+            # The next float32 below: the peak is not to be rounded to beyond the limit.
+            scale = float(np.nextafter(np.float32(limit / peak), np.float32(0))) if peak > limit else 1.0
             spool.seek(0)
 
             def scaled() -> Iterator[dict[str, np.ndarray]]:
@@ -375,7 +383,7 @@ def _rescaled(
 
             yield scaled(), scale
     except OSError as error:
-        raise audio.AudioError(f"{folder}: cannot be written ({error.strerror})") from error
+        raise audio.AudioError(f"{output}: cannot be written ({error.strerror})") from error
 
 
 def apply_resampled_mask(
