@@ -187,6 +187,14 @@ def test_a_song_that_is_gone_though_its_outputs_are_there(run, tmp_path, caplog)
     assert len(list((tmp_path / "out" / "tiny" / "a").iterdir())) == 2
 
 
+def test_a_file_that_has_nothing_but_a_suffix_for_a_name(run, tmp_path):
+    song = write_song(tmp_path / "in", {"a": tone(440, 0.2)}) / "a.wav"
+    for name, track in ((".stem.mp4", ".stem"), (".wav", ".wav")):
+        other = song.rename(song.with_name(name))
+        assert list(separate._tracks([str(other)])) == [(other, track)]
+        other.rename(song)
+
+
 def test_odd_names(run, tmp_path, caplog, capfdbinary):
     """One line an error, whatever is in the name; what is written is printed as the bytes it is."""
     names = ["x" * 300 + ".wav", "line\nbreak\u2028.wav", "...wav", "raw.raw"]

@@ -163,8 +163,8 @@ def _matches(song: str) -> list[str]:
 
 
 def _track(name: str) -> str:
-    """A file's name without its suffix."""
-    if name.lower().endswith(_STEM_FILE_SUFFIX):
+    """A file's name without its suffix; never empty."""
+    if name.lower().endswith(_STEM_FILE_SUFFIX) and len(name) > len(_STEM_FILE_SUFFIX):
         return name[: -len(_STEM_FILE_SUFFIX)]
     return Path(name).stem
 
