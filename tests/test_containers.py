@@ -157,6 +157,19 @@ def test_tags_may_be_of_any_encoding(tmp_path, rng):
     assert len(audio.read(path)[0]) >= 5000
 
 
+def test_a_stream_that_the_header_does_not_tell_of_is_an_error(tmp_path, rng):
+    def decoded():
+        yield np.zeros((10, 2), np.float32)
+        raise IndexError("list index out of range")  # what PyAV makes of it
+
+    path = tmp_path / "a.mkv"
+    write(path, rng.uniform(-0.5, 0.5, (500, 2)), "stereo")
+    with audio.Reader(path) as reader:
+        reader._file._decoded = decoded()
+        with pytest.raises(audio.AudioError, match="not in its header"):
+            list(reader.blocks())
+
+
 def test_sound_of_an_unknown_kind_is_an_error(tmp_path, rng):
     path = tmp_path / "a.mkv"
     write(path, rng.uniform(-0.5, 0.5, (500, 2)), "stereo")

@@ -103,6 +103,8 @@ class ContainerFile:
     def _readable(self) -> Iterator[None]:
         try:
             yield
+        except IndexError as error:  # PyAV's
+            raise ContainerError("a stream that is not in its header") from error
         except self._errors as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise ContainerError(reason.rsplit(": ", 1)[-1]) from error
