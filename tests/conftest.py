@@ -76,10 +76,14 @@ def tone(frequency, seconds, rate=8000, channels=2, level=0.3):
 def write_container(path, streams, rate=44_100, codec="aac"):
     """A container of what its suffix says, with audio streams `[S, C]` each; skips without PyAV."""
     av = pytest.importorskip("av", reason="PyAV is not installed")
+    rates = rate if isinstance(rate, list) else [rate] * len(streams)
     with av.open(str(path), "w") as container:
-        layouts = ["mono" if x.shape[1] == 1 else "stereo" if x.shape[1] == 2 else "5.1" for x in streams]
-        outputs = [container.add_stream(codec, rate=rate, layout=layout) for layout in layouts]
-        for output, samples, layout in zip(outputs, streams, layouts, strict=True):
+        layouts = ["mono" if x.shape[1] == 1 else "stereo" for x in streams]
+        outputs = [
+            container.add_stream(codec, rate=rate, layout=layout)
+            for rate, layout in zip(rates, layouts, strict=True)
+        ]
+        for output, samples, layout, rate in zip(outputs, streams, layouts, rates, strict=True):
             for first in range(0, len(samples), 1024):
                 block = np.ascontiguousarray(samples[first : first + 1024].T)
                 frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)

@@ -1,7 +1,9 @@
 """`vocalsep export`."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.conftest import tone
+from tests.conftest import ROOT, tone
 from vocalsep_jax import export, program, separate
 from vocalsep_jax.separator import STEMS, Separator
 
@@ -107,6 +109,49 @@ def test_how_the_model_was_trained(run, tmp_path):
     assert "Licence: CC0-1.0." in (tmp_path / "model" / "README.md").read_text()
 
 
+def test_a_run_of_the_first_format(run, tmp_path, rng):
+    """Its config is brought up to date once, not again when the exported model is read."""
+    old = shutil.copytree(run, tmp_path / "old")
+    content = json.loads((old / "config.json").read_text())
+    config = content["config"]
+    for name in ("input_transform", "frequency_scale", "frequency_bins"):
+        del config[name]
+    config["model"]["input_transform"] = "log"
+    (old / "config.json").write_text(json.dumps(content | {"format": 1}))
+    export.export_model(old, tmp_path / "model")
+    x = rng.uniform(-1, 1, (3000, 1)).astype(np.float32)
+    ours, theirs = (Separator(folder).separate(x, 8000) for folder in (tmp_path / "model", old))
+    np.testing.assert_array_equal(ours["vocals"], theirs["vocals"])
+    assert np.abs(ours["vocals"] - Separator(run).separate(x, 8000)["vocals"]).max() > 1e-3
+
+
+def test_names_and_places_of_the_run_stay_with_it(run, tmp_path):
+    private = shutil.copytree(run, tmp_path / "private")
+    content = json.loads((private / "config.json").read_text())
+    content["config"] |= {"init_from": "/secret/a", "init_encoder": "/secret/b"}
+    content["config"]["data"] = {"root": "/secret/c", "cache": "/secret/d", "valid_names": ["secret"]}
+    content["songs"] = {"train": [["secret", 1]], "valid": []}
+    (private / "config.json").write_text(json.dumps(content))
+    export.export_model(private, tmp_path / "model")
+    for file in (tmp_path / "model").glob("*.*"):
+        assert b"secret" not in file.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(run, tmp_path, which):
+    command = [sys.executable, "-m", "vocalsep_jax.export", str(run), str(tmp_path / "new" / "model")]
+    environment = os.environ | {"GLIBC_TUNABLES": ""}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
+    assert process.stderr
+    assert process.stderr.readline() == "making the program\n"
+    process.send_signal(which)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert not list((tmp_path / "new").iterdir())
+
+
 def test_a_program_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, caplog):
     def wrong(*arguments, **options):
         right = original(*arguments, **options)
@@ -127,6 +172,7 @@ def test_what_cannot_be_exported(run, tmp_path, caplog):
         ([str(run), str(tmp_path / "there")], "is there already"),
         ([str(run), str(tmp_path / "there" / "file" / "model")], "cannot be written"),
         ([str(run), str(tmp_path / "model"), "--overlap", "1"], "overlap must be"),
+        ([str(run), str(tmp_path / ("x" * 300))], "cannot be written"),
     ]
     for arguments, message in cases:
         assert export.main(arguments) == 2

@@ -34,8 +34,8 @@ def names_nothing(report):
         (audio, "quantise", lambda x, bits: x * 0, "the stems sum to it within"),
         (audio, "quantise", lambda x, bits: 1 / 0, "escaped: ZeroDivisionError"),
         (separator, "_in_samples", lambda seconds, rate: round(seconds * rate) + 1, "samples, not"),
-        (separator, "_beyond", lambda samples, encoding: samples < 0.1, "said to be clipped"),
-        (separate, "_matches", lambda song: [song], "neither written nor named"),
+        (separator, "_count_beyond", lambda samples, encoding: samples.size, "said to be clipped"),
+        (separate, "_matches", lambda song, out: [song], "neither written nor named"),
     ],
     ids=lambda x: x if isinstance(x, str) else "",
 )

@@ -6,14 +6,9 @@ import numpy as np
 import pytest
 from jax import export
 
-from tests.test_streaming import STFT, make, noise, through
+from tests.test_streaming import STFT, make, noise, of_its_surroundings, through
 from vocalsep_jax.program import separation
 from vocalsep_jax.spectral import Stft
-
-
-def of_its_surroundings(x):
-    """A network whose mask depends on the whole patch."""
-    return x / (1 + x + x.mean(axis=(1, 2), keepdims=True))
 
 
 def program(predict=of_its_surroundings, stft=STFT, **options):

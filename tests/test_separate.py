@@ -1,5 +1,6 @@
 """`vocalsep separate`."""
 
+import concurrent.futures
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +193,7 @@ def test_a_file_that_has_nothing_but_a_suffix_for_a_name(run, tmp_path):
     song = write_song(tmp_path / "in", {"a": tone(440, 0.2)}) / "a.wav"
     for name, track in ((".stem.mp4", ".stem"), (".wav", ".wav")):
         other = song.rename(song.with_name(name))
-        assert list(separate._tracks([str(other)])) == [(other, track)]
+        assert list(separate._tracks([str(other)], tmp_path / "out")) == [(other, track)]
         other.rename(song)
 
 
@@ -461,9 +463,59 @@ def test_times(text, seconds):
     assert separate._seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "x", "-1", "1:-2", "nan", "inf", "1:2:3:4", ":"])
-def test_times_that_are_none(run, capsys, text):
-    with pytest.raises(SystemExit) as stop:
-        separate.main(["a.wav", "--checkpoint", str(run), f"--start={text}"])
-    assert stop.value.code == 2
-    assert "not a time" in capsys.readouterr().err
+def test_a_second_run_over_a_folder_leaves_its_outputs(run, tmp_path, monkeypatch, capsys):
+    write_song(tmp_path / "album", {"a": tone(440, 0.2)})
+    monkeypatch.chdir(tmp_path / "album")
+    for song in (".", "*", "**/*.wav"):
+        assert separate.main([song, "--checkpoint", str(run)]) == 0
+        assert len(capsys.readouterr().out.splitlines()) == 2
+    assert len(list(Path().rglob("*.wav"))) == 3
+    assert separate.main(["separated/tiny/a/vocals.wav", "--checkpoint", str(run)]) == 0  # named itself
+    assert capsys.readouterr().out.splitlines()[0] == "separated/tiny/vocals/vocals.wav"
+
+
+def test_the_report_takes_no_output_s_place(run, tmp_path, caplog):
+    song = write_song(tmp_path / "in", {"a": tone(440, 0.2)}) / "a.wav"
+    report = tmp_path / "out" / "tiny" / "a" / "vocals.wav"
+    arguments = [str(song), "--checkpoint", str(run), "-o", str(tmp_path / "out"), "--json", str(report)]
+    assert separate.main(arguments) == 2
+    assert "one of the songs or outputs" in caplog.text
+
+
+def test_nobody_reads_what_is_printed(run, tmp_path):
+    """As in `vocalsep separate ... | head -1`: the songs are separated all the same."""
+    write_song(tmp_path / "in", {name: tone(440, 0.2) for name in "abc"})
+    command = [
+        sys.executable,
+        "-m",
+        "vocalsep_jax.separate",
+        str(tmp_path / "in"),
+        "--checkpoint",
+        str(run),
+    ]
+    command += ["-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    assert process.wait() == 0, errors
+    assert "Traceback" not in errors
+    assert "Exception" not in errors
+    assert [e["status"] for e in json.loads((tmp_path / "r.json").read_text())["songs"]] == ["done"] * 3
+
+
+def test_interrupted_while_songs_are_queued(run, tmp_path, monkeypatch, caplog):
+    """Those that wait already are not separated first."""
+    write_song(tmp_path / "in", {f"{n}": tone(440, 30) for n in range(6)})
+
+    class Interrupted(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function, number, *rest):
+            if number == 5:
+                raise KeyboardInterrupt
+            return super().submit(function, number, *rest)
+
+    futures = types.SimpleNamespace(Future=concurrent.futures.Future, ThreadPoolExecutor=Interrupted)
+    monkeypatch.setattr(separate, "concurrent", types.SimpleNamespace(futures=futures))
+    arguments = [str(tmp_path / "in"), "--checkpoint", str(run), "-o", str(tmp_path / "out")]
+    assert separate.main(arguments) == 130
+    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) <= 2  # of the one under way
+    assert "interrupted: " in caplog.text

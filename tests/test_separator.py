@@ -171,6 +171,30 @@ def test_blocks_come_within_the_latency_that_is_stated(run):
     assert went == came
 
 
+def test_blocks_are_copied_and_of_any_dtype(separator, rng):
+    x = rng.uniform(-1, 1, (9000, 2))
+    buffer = np.zeros((500, 2))
+
+    def blocks():
+        for start in range(0, 9000, 500):
+            buffer[:] = x[start : start + 500]
+            yield buffer
+
+    for rate in (8000, 11_025):
+        expected = separator.separate(x, rate)
+        stems = list(separator.stream(blocks(), rate))
+        for name in STEMS:
+            ours = np.concatenate([part[name] for part in stems])
+            assert ours.dtype == np.float32
+            np.testing.assert_allclose(ours, expected[name], atol=1e-6)
+
+
+@pytest.mark.parametrize("second", [np.zeros(5), np.zeros((5, 1)), np.zeros((5, 0)), np.zeros((5, 2, 1))])
+def test_blocks_of_other_shapes(separator, second):
+    with pytest.raises(ValueError, match="all with the same C"):
+        list(separator.stream([np.zeros((5, 2)), second], 8000))
+
+
 def test_activations_of_another_dtype(run, separator):
     x = tone(440, 1.0)
     ours = separator.separate(x, 8000)["vocals"]
@@ -214,6 +238,44 @@ class TestFiles:
         with pytest.raises(KeyboardInterrupt):
             separator.separate_to(tmp_path / "a.wav", self.outputs(tmp_path / "out"), progress=stop)
         assert not list((tmp_path / "out").iterdir())
+
+    def test_an_interruption_is_heeded_before_anything_is_final(self, separator, tmp_path):
+        """While the beginning of a song is left out, say."""
+        soundfile.write(tmp_path / "a.wav", tone(440, 60), 8000)
+        told = []
+        outputs = self.outputs(tmp_path)
+        separator.separate_to(tmp_path / "a.wav", outputs, start=59.9, progress=lambda *x: told.append(x))
+        assert told[0] == (0.0, pytest.approx(0.1))
+        assert len(told) > 3
+        assert told[-1] == (pytest.approx(0.1), pytest.approx(0.1))
+
+    def test_neither_stem_has_its_name_before_both_are_complete(self, separator, tmp_path, monkeypatch):
+        """A disk that is full when the second file is closed takes the first too."""
+        soundfile.write(tmp_path / "a.wav", tone(440, 1.0), 8000)
+        finish = audio.Writer.finish
+
+        def full(writer):
+            if writer.path.name == "no_vocals.wav":
+                raise audio.AudioError(f"{writer.path}: cannot be written (No space left on device)")
+            finish(writer)
+
+        for late in (False, True):
+            names = STEMS[::-1] if late else STEMS
+            outputs = {name: tmp_path / "out" / f"{name}.wav" for name in names}
+            with monkeypatch.context() as patch:
+                patch.setattr(audio.Writer, "finish", full)
+                with pytest.raises(audio.AudioError, match="No space left"):
+                    separator.separate_to(tmp_path / "a.wav", outputs)
+            assert not list((tmp_path / "out").iterdir())
+
+    def test_an_output_is_not_the_input(self, separator, tmp_path):
+        soundfile.write(tmp_path / "vocals.wav", tone(440, 0.2), 8000)
+        before = (tmp_path / "vocals.wav").read_bytes()
+        with pytest.raises(audio.AudioError, match="would overwrite it"):
+            separator.separate_to(tmp_path / "vocals.wav", self.outputs(tmp_path))
+        with pytest.raises(ValueError, match="no outputs"):
+            separator.separate_to(tmp_path / "vocals.wav", {})
+        assert (tmp_path / "vocals.wav").read_bytes() == before
 
     @pytest.mark.parametrize(("start", "duration"), [(0, 0.3), (0.25, 0.5), (0.5, None), (0.9, 5)])
     def test_a_part_of_a_song_is_that_part_alone(self, separator, tmp_path, start, duration):

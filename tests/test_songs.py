@@ -194,6 +194,10 @@ class TestStemFiles:
         write_container(tmp_path / "A.stem.mp4", [tone(440, 1, 44_100)] * 2)
         with pytest.raises(SongError, match="has 2 audio streams"):
             load(tmp_path, rate=44_100)
+        streams = [(tone(440, 1, 44_100), 44_100)] * 4 + [(tone(440, 1, 22_050), 22_050)]
+        write_container(tmp_path / "A.stem.mp4", [x for x, _ in streams], [rate for _, rate in streams])
+        with pytest.raises(SongError, match="differ in sample rate"):
+            load(tmp_path, rate=44_100)
         (tmp_path / "A.stem.mp4").write_bytes(b"nonsense")
         with pytest.raises(SongError, match="not readable as audio"):
             load(tmp_path)

@@ -67,6 +67,10 @@ _DEFAULT_RATES = {"ogg": 192, "mp3": 320}
 """kbit/s."""
 
 
+STEM_FILE_SUFFIX = ".stem.mp4"
+"""What the name of a file ends in that holds a mixture and its stems."""
+
+
 class AudioError(Exception):
     """An audio file cannot be used; the message names it and says why, in one line."""
 
@@ -129,11 +133,11 @@ class Reader:
         self._stack.close()
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-        """The samples, float32 `[S, C]`, S from 1 on, all finite; once.
+        """The samples, float32 `[S, C]`, S from 0 on, all finite; once.
 
         Args:
-          start: samples at the beginning that are left out. They are decoded nevertheless: seeking is not
-            exact in every format.
+          start: samples at the beginning that are left out: empty blocks. They are decoded nevertheless:
+            seeking is not exact in every format.
           count: samples after which to stop; at the end of the file if None.
 
         Raises:
@@ -149,8 +153,7 @@ class Reader:
             place += len(block)
             if not np.isfinite(wanted).all():
                 raise AudioError(f"{self.path}: holds samples that are not finite (NaN or infinity)")
-            if len(wanted):
-                yield wanted
+            yield wanted
         if not place:
             raise AudioError(f"{self.path}: holds no samples")
         if place <= start:
@@ -170,6 +173,14 @@ class Reader:
             yield
         except (soundfile.LibsndfileError, OSError, containers.ContainerError) as error:
             raise AudioError(f"{self.path}: not readable as audio ({_reason(error)})") from error
+
+
+def track_name(path: str | os.PathLike[str]) -> str:
+    """A file's name without its suffix, or without `.stem.mp4`."""
+    path = Path(path)
+    if path.name.lower().endswith(STEM_FILE_SUFFIX) and len(path.name) > len(STEM_FILE_SUFFIX):
+        return path.name[: -len(STEM_FILE_SUFFIX)]
+    return path.stem
 
 
 def read(path: str | os.PathLike[str], stream: int = 0) -> tuple[np.ndarray, int]:
@@ -289,8 +300,9 @@ class Writer:
             if self.path.is_dir():  # found at the end, it would be after other outputs have their names
                 raise IsADirectoryError(errno.EISDIR, "is a folder")
             partial = stack.enter_context(files.replacing(self.path))
-            stack.enter_context(self._read_back(partial))
-            self._file = stack.enter_context(
+            self._encoder = stack.enter_context(contextlib.ExitStack())
+            self._encoder.enter_context(self._read_back(partial))
+            self._file = self._encoder.enter_context(
                 soundfile.SoundFile(
                     os.fsencode(partial),
                     "w",
@@ -321,6 +333,15 @@ class Writer:
                     errno.EFBIG, "longer than its source's header says, and than WAV files can be"
                 )
             self._file.write(samples)
+
+    def finish(self) -> None:
+        """End the file, which gets its name when the context ends; for files that are to appear together.
+
+        Raises:
+          AudioError: if its end cannot be written.
+        """
+        with self._errors():
+            self._encoder.close()
 
     def __exit__(self, *details: Any) -> None:
         with self._errors():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import signal
 import sys
+import threading
 import unicodedata
+from collections.abc import Iterator
 
 
 def start_logging(format: str = "%(message)s") -> None:
@@ -26,3 +31,29 @@ def one_line(text: str) -> str:
         else character
         for character in text
     )
+
+
+def say(text: str) -> None:
+    """Write a result to standard output at once; if nobody reads it any more, go on without."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # What is left in its buffer would be written, and fail, again at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does, so that nothing half written is left."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -67,7 +67,10 @@ class ContainerFile:
             if not audio.rate or not audio.channels:
                 raise ContainerError("a sound without rate or channels")
             self.samplerate, self.channels = int(audio.rate), int(audio.channels)
-            self.frames = int(audio.duration * audio.time_base * audio.rate) if audio.duration else 0
+            seconds = audio.duration * audio.time_base if audio.duration else 0
+            if not seconds:  # as in Matroska; the whole file's is in microseconds
+                seconds = (self._container.duration or 0) / 1e6
+            self.frames = int(seconds * self.samplerate)
             # Packed: PyAV looks for more planes than there are, and crashes, where they are eight or more.
             self._decoded = self._decode(
                 audio, av.AudioResampler(format="flt", layout=audio.layout, rate=self.samplerate)

@@ -24,7 +24,7 @@ if __name__ == "__main__":
 import numpy as np
 
 from vocalsep_jax import files, runs
-from vocalsep_jax.console import one_line, start_logging
+from vocalsep_jax.console import one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separator import OVERLAP, STEMS, Separator
 
 PROGRAM = "separation.stablehlo"
@@ -63,24 +63,48 @@ def export_model(
     """
     from vocalsep_jax import checkpoints
 
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise runs.RunError(f"{folder}: is there already; give another name or delete it")
-    separator = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
-    run = runs.find_run(checkpoint)
-    log.info("making the program")
-    program = _program(separator, overlap, batch_size)
-    log.info("comparing it with the model")
-    difference = _difference(program, separator)
-    if not difference <= _TOLERANCE:
-        raise runs.RunError(f"{checkpoint}: the program differs from the model by {difference:.2g}")
-    sizes = [int(np.size(x)) for x in checkpoints.named_arrays(separator.variables["params"]).values()]
-    facts = {
+    folder = folder.absolute()
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise runs.RunError(f"{folder}: is there already; give another name or delete it")
+        with files.replacing(folder) as partial:
+            partial.mkdir()  # before the work that this may spare
+            separator = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
+            run = runs.find_run(checkpoint)
+            log.info("making the program")
+            program = _program(separator, overlap, batch_size)
+            log.info("comparing it with the model")
+            difference = _difference(program, separator)
+            if not difference <= _TOLERANCE:
+                raise runs.RunError(f"{checkpoint}: the program differs from the model by {difference:.2g}")
+            facts = _facts(run, separator, overlap, difference, licence)
+            (partial / PROGRAM).write_bytes(program)
+            files.write_text(partial / "model.json", json.dumps(facts, indent=2) + "\n")
+            files.write_text(partial / "README.md", _readme(facts))
+            # As a run has them, for `--checkpoint`.
+            files.write_text(runs.config_path(partial), json.dumps(_config(run), indent=2) + "\n")
+            step = runs.checkpoint_folder(partial) / checkpoints.KINDS[0] / str(separator.step)
+            step.mkdir(parents=True)
+            checkpoints.save_model(step, separator.variables)
+    except OSError as error:
+        raise runs.RunError(f"{folder}: cannot be written ({error.strerror})") from error
+    return facts
+
+
+def _facts(
+    run: Path, separator: Separator, overlap: float, difference: float, licence: str
+) -> dict[str, Any]:
+    """The contents of `model.json`."""
+    from vocalsep_jax import checkpoints
+
+    arrays = checkpoints.named_arrays(separator.variables["params"])
+    return {
         "model": separator.name,
         "step": separator.step,
         "stems": list(STEMS),
         "sample_rate": separator.sample_rate,
         "stft": {"n_fft": separator.stft.n_fft, "hop": separator.stft.hop, "window": "periodic Hann"},
-        "parameters": sum(sizes),
+        "parameters": sum(int(np.size(x)) for x in arrays.values()),
         "training": _training(run, separator),
         "licence": licence,
         "program": {
@@ -91,20 +115,19 @@ def export_model(
         },
         "versions": runs.package_versions(),
     }
-    try:
-        with files.replacing(folder) as partial:
-            partial.mkdir()
-            (partial / PROGRAM).write_bytes(program)
-            files.write_text(partial / "model.json", json.dumps(facts, indent=2) + "\n")
-            files.write_text(partial / "README.md", _readme(facts))
-            # As a run has them, for `--checkpoint`.
-            files.write_text(runs.config_path(partial), json.dumps(runs.read_config(run), indent=2) + "\n")
-            step = runs.checkpoint_folder(partial) / checkpoints.KINDS[0] / str(separator.step)
-            step.mkdir(parents=True)
-            checkpoints.save_model(step, separator.variables)
-    except OSError as error:
-        raise runs.RunError(f"{folder}: cannot be written ({error.strerror})") from error
-    return facts
+
+
+def _config(run: Path) -> dict[str, Any]:
+    """The run's `config.json` without what concerns nobody else: names of songs, and places."""
+    content = runs.read_config(run)
+    config = content["config"]
+    for name in ("init_from", "init_encoder"):
+        if name in config:
+            config[name] = ""
+    for name in ("root", "cache", "valid_names"):
+        if name in config.get("data", {}):
+            config["data"][name] = type(config["data"][name])()
+    return content | {"songs": {}}
 
 
 def _program(separator: Separator, overlap: float, batch_size: int) -> bytes:
@@ -204,7 +227,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="vocalsep export",
         description="Write a trained model for use elsewhere.",
-        epilog="Exit code: 0 done, 2 wrong usage or a model that cannot be exported.",
+        epilog="Exit code: 0 done, 2 wrong usage or a model that cannot be exported, 130 interrupted.",
     )
     parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or a checkpoint in it")
     parser.add_argument("folder", metavar="MODEL", type=Path, help="folder to write")
@@ -222,19 +245,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
     options = _parser().parse_args(argv)
+
+    from vocalsep_jax.compile_cache import use_compile_cache
+
+    use_compile_cache()
     try:
-        facts = export_model(
-            options.checkpoint,
-            options.folder,
-            overlap=options.overlap,
-            batch_size=options.batch_size,
-            licence=options.licence,
-        )
+        with terminated_as_interrupted():
+            facts = export_model(
+                options.checkpoint,
+                options.folder,
+                overlap=options.overlap,
+                batch_size=options.batch_size,
+                licence=options.licence,
+            )
     except (runs.RunError, ValueError) as error:
         log.error("error: %s", one_line(str(error)))
         return 2
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 130
     log.info("the program's stems differ from the model's by %.1g", facts["program"]["largest_difference"])
-    print(options.folder)
+    say(str(options.folder))
     return 0
 
 

@@ -93,6 +93,7 @@ def read_config(run: Path) -> dict[str, Any]:
         )
     if content.get("format") == 1:
         _upgrade(content["config"])
+        content["format"] = 2  # what it is now, if it is written again
     return content
 
 

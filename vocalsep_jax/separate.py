@@ -19,7 +19,6 @@ import logging
 import math
 import os
 import shutil
-import signal
 import stat
 import sys
 import threading
@@ -35,10 +34,9 @@ if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
 from vocalsep_jax import audio, files, runs
-from vocalsep_jax.console import one_line, start_logging
+from vocalsep_jax.console import one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separator import CLIP_MODES, DTYPES, OVERLAP, STEMS, Separator
 
-_STEM_FILE_SUFFIX = ".stem.mp4"
 log = logging.getLogger(__name__)
 
 
@@ -48,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Separate the singing voice of songs from the instruments. The stems have the rate, "
         "channels and length of the song, and sum to it where nothing clips (but for lossy formats and "
         "rescaled stems).",
-        epilog="Exit code: 0 all songs done, 1 some failed, 2 wrong usage.",
+        epilog="Exit code: 0 all songs done, 1 some failed, 2 wrong usage, 130 interrupted.",
     )
     parser.add_argument(
         "songs",
@@ -137,36 +135,40 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _tracks(songs: Sequence[str]) -> Iterator[tuple[Path, str]]:
+def _tracks(songs: Sequence[str], out: Path) -> Iterator[tuple[Path, str]]:
     """Files and their track names: those given, and those in folders given, by their place in there.
 
-    A folder that holds none stands for itself.
+    A folder that holds none stands for itself. What lies in `out` was written here before: it is taken only
+    where it is named itself.
     """
-    for path in (Path(match) for song in songs for match in _matches(song)):
+    out = _absolute(out)
+    for path in (Path(match) for song in songs for match in _matches(song, out)):
         if not _is_folder(path):
-            yield path, _track(path.name)
+            yield path, audio.track_name(path)
             continue
-        within = sorted(p for p in path.rglob("*") if p.suffix.lower() in audio.SUFFIXES and p.is_file())
+        within = sorted(
+            p
+            for p in path.rglob("*")
+            if p.suffix.lower() in audio.SUFFIXES and p.is_file() and out not in _absolute(p).parents
+        )
         for file in within:
-            yield file, (file.relative_to(path).parent / _track(file.name)).as_posix()
-        if not within:
+            yield file, (file.relative_to(path).parent / audio.track_name(file)).as_posix()
+        if not within and _absolute(path) not in (out, *out.parents):
             yield path, path.name
 
 
-def _matches(song: str) -> list[str]:
+def _absolute(path: Path) -> Path:
+    return Path(os.path.abspath(path))  # noqa: PTH100 - `..` goes, links stay
+
+
+def _matches(song: str, out: Path) -> list[str]:
     """The files that a name or a pattern stands for; a pattern without any stands for itself."""
     if not song:  # an empty variable of a shell, say; as a path it would be the folder we are in
         raise ValueError("a song's name is empty")
     if not glob.has_magic(song) or os.path.lexists(song):
         return [song]
-    return sorted(glob.glob(song, recursive=True)) or [song]
-
-
-def _track(name: str) -> str:
-    """A file's name without its suffix; never empty."""
-    if name.lower().endswith(_STEM_FILE_SUFFIX) and len(name) > len(_STEM_FILE_SUFFIX):
-        return name[: -len(_STEM_FILE_SUFFIX)]
-    return Path(name).stem
+    found = (x for x in glob.glob(song, recursive=True) if out not in _absolute(Path(x)).parents)
+    return sorted(found) or [song]
 
 
 def _is_folder(path: Path) -> bool:
@@ -228,6 +230,12 @@ class _Progress:
                 del self._songs[title]
                 self._write("")
 
+    def log(self, level: int, message: str, *values: object) -> None:
+        """Log a line, in the place of what is shown."""
+        with self._lock:
+            self._write("")
+            log.log(level, message, *values)
+
     def show(self, title: str, done: float, total: float) -> None:
         """So many seconds of a song, of so many (0: unknown)."""
         with self._lock:
@@ -288,7 +296,7 @@ class _Batch:
                 raise audio.AudioError(f"{song}: {outputs}")
             there = {output: key for output in outputs.values() if (key := _identity(output))}
             if self.options.skip_existing and len(there) == len(outputs):
-                log.info("[%d/%d] %s: there already", number, self.total, title)
+                self.progress.log(logging.INFO, "[%d/%d] %s: there already", number, self.total, title)
                 return entry | {"status": "skipped", "outputs": _named(outputs)}
             for key in there.values():
                 if key in self.songs:
@@ -311,16 +319,23 @@ class _Batch:
                     progress=progress,
                 )
         except audio.AudioError as error:
-            log.error("error: %s", error)
+            self.progress.log(logging.ERROR, "error: %s", error)
             return entry | {"error": str(error)}
         except _StoppedError:
             return entry | {"error": "interrupted"}
         seconds = time.monotonic() - begin
         speed = done.seconds / seconds
-        log.info("[%d/%d] %s: %.1f s, %.1f x real time", number, self.total, title, seconds, speed)
+        self.progress.log(
+            logging.INFO, "[%d/%d] %s: %.1f s, %.1f x real time", number, self.total, title, seconds, speed
+        )
         if done.clipped:
-            log.warning("%s: %d samples clipped (--clip-mode rescale avoids it)", title, done.clipped)
-        print("\n".join(map(str, outputs.values())) + "\n", end="", flush=True)  # at once: as one of many
+            self.progress.log(
+                logging.WARNING,
+                "%s: %d samples clipped (--clip-mode rescale avoids it)",
+                title,
+                done.clipped,
+            )
+        say("\n".join(map(str, outputs.values())))
         return entry | {
             "status": "done",
             "outputs": _named(outputs),
@@ -335,22 +350,18 @@ class _Batch:
 
     def separate_all(self, planned: Sequence[tuple[Path, dict[str, Path] | str]]) -> list[dict[str, Any]]:
         """Separate them, as many at a time as the options say; entries as far as they came."""
-        entries = []
+        waiting: list[concurrent.futures.Future[dict[str, Any]]] = []
         with concurrent.futures.ThreadPoolExecutor(self.options.jobs) as pool:
-            waiting = [
-                pool.submit(self.separate, number, song, outputs)
-                for number, (song, outputs) in enumerate(planned, start=1)
-            ]
             try:
-                for future in waiting:
-                    entries.append(future.result())
+                for number, (song, outputs) in enumerate(planned, start=1):
+                    waiting.append(pool.submit(self.separate, number, song, outputs))
+                return [future.result() for future in waiting]
             except BaseException as error:
                 self.stopping.set()
                 pool.shutdown(cancel_futures=True)
                 if not isinstance(error, KeyboardInterrupt):
                     raise
-                entries = [f.result() for f in waiting if f.done() and not f.cancelled()]
-        return entries
+        return [future.result() for future in waiting if not future.cancelled()]
 
 
 def _named(outputs: dict[str, Path]) -> dict[str, str]:
@@ -377,30 +388,13 @@ def _plan(
     return planned
 
 
-@contextlib.contextmanager
-def _terminated_is_interrupted() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that nothing half written is left."""
-
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
     if isinstance(sys.stdout, io.TextIOWrapper):  # paths are printed as the file system has them
         sys.stdout.reconfigure(encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors())
     options = _parser().parse_args(argv)
-    with _terminated_is_interrupted():
+    with terminated_as_interrupted():
         try:
             return _run(options)
         except KeyboardInterrupt:
@@ -421,13 +415,14 @@ def _run(options: argparse.Namespace) -> int:
             raise ValueError(f"--jobs must be at least 1, not {options.jobs}")
         if options.duration == 0:
             raise ValueError("--duration must be more than 0")
-        tracks = list(dict.fromkeys(_tracks(options.songs)))  # named twice, separated once
-        inputs = {key: song for song, _ in tracks if (key := _identity(song))}
-        if options.json and (not options.json.name or _identity(options.json) in inputs):
-            raise ValueError(f"--json {str(options.json)!r}: is no file, or one of the songs")
+        folder = Path(options.out) / runs.find_run(options.checkpoint).resolve().name
         names = [*_outputs(options, Path(), "track", "ext").values()]
         if len(set(names)) < len(names):
             raise ValueError(f"--filename {options.filename!r}: {{stem}} has to be in it")
+        tracks = list(dict.fromkeys(_tracks(options.songs, folder)))  # named twice, separated once
+        inputs = {key: song for song, _ in tracks if (key := _identity(song))}
+        planned = _plan(tracks, options, folder, container)
+        _check_report(options.json, inputs, planned)
 
         from vocalsep_jax.compile_cache import use_compile_cache
 
@@ -443,7 +438,6 @@ def _run(options: argparse.Namespace) -> int:
     except (runs.RunError, ValueError) as error:
         log.error("error: %s", one_line(str(error)))
         return 2
-    planned = _plan(tracks, options, Path(options.out) / separator.name, container)
     batch = _Batch(separator, options, encoding, inputs, len(tracks))
     entries = batch.separate_all(planned)
     failed = sum(entry["status"] == "failed" for entry in entries)
@@ -458,6 +452,21 @@ def _run(options: argparse.Namespace) -> int:
             log.error("error: %s: cannot be written (%s)", one_line(str(options.json)), error.strerror)
             failed += 1
     return 130 if batch.stopping.is_set() else 1 if failed else 0
+
+
+def _check_report(
+    report: Path | None,
+    inputs: dict[tuple[int, int], Path],
+    planned: Sequence[tuple[Path, dict[str, Path] | str]],
+) -> None:
+    """Raise ValueError if the report would take the place of a song or of an output."""
+    if report is None:
+        return
+    written = {
+        _absolute(p) for _, outputs in planned if isinstance(outputs, dict) for p in outputs.values()
+    }
+    if not report.name or _identity(report) in inputs or _absolute(report) in written:
+        raise ValueError(f"--json {str(report)!r}: is no file, or one of the songs or outputs")
 
 
 def _write_report(options: argparse.Namespace, separator: Separator, entries: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, TypeVar
 
 import numpy as np
 
@@ -23,10 +24,9 @@ STEMS = ("vocals", "no_vocals")
 CLIP_MODES = ("clamp", "rescale", "none")
 DTYPES = ("float32", "bfloat16")
 OVERLAP = 0.25
-"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/performance.md)."""
-OVERLAP = 0.25
-"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/performance.md)."""
+"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/separation.md)."""
 
+_Item = TypeVar("_Item")
 _SIXTEEN_BIT = audio.Encoding()
 _SPOOL_BLOCK = 2**16
 """Samples that are read at a time from what waits on disk."""
@@ -165,7 +165,8 @@ class Separator:
         """Separate a waveform that comes in blocks, in memory that does not depend on its length.
 
         Args:
-          blocks: float32 `[S, C]` each, S from 0 on, one after the other; all with the same C.
+          blocks: of any real dtype, `[S, C]` each, S from 0 on, one after the other; all with the same C.
+            They are copied: their memory may be used for the next.
           sample_rate: Hz.
 
         Yields:
@@ -174,7 +175,8 @@ class Separator:
           In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
 
         Raises:
-          ValueError: if a block holds NaN, infinity, or numbers too large to compute with.
+          ValueError: if a block holds NaN, infinity, or numbers too large to compute with, or has not the
+            shape of those before it.
         """
         voice: streaming.VoiceStream | None = None
         waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
@@ -190,7 +192,10 @@ class Separator:
                 raise ValueError("the waveform's values are too large")
             return {"vocals": vocals, "no_vocals": rest}
 
-        for block in blocks:
+        for came in blocks:
+            block = np.array(came, np.float32)
+            if block.ndim != 2 or not block.shape[1] or (waiting and block.shape[1] != waiting[0].shape[1]):
+                raise ValueError(f"blocks are [S, C], all with the same C, not {block.shape}")
             if not np.isfinite(block).all():
                 raise ValueError("the waveform holds NaN or infinity")
             if voice is None:
@@ -227,12 +232,12 @@ class Separator:
         *,
         encoding: audio.Encoding = _SIXTEEN_BIT,
     ) -> dict[str, Path]:
-        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.wav`; see `separate_to`.
+        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.<container>`; see `separate_to`.
 
         Returns:
           The file written for each stem.
         """
-        folder = Path(out) / self.name / Path(path).stem
+        folder = Path(out) / self.name / audio.track_name(path)
         outputs = {name: folder / f"{name}.{encoding.container}" for name in STEMS}
         self.separate_to(path, outputs, encoding=encoding)
         return outputs
@@ -263,37 +268,46 @@ class Separator:
             refuses.
           start: seconds of the song to leave out.
           duration: seconds to separate; to the end if None.
-          progress: called with the seconds that are done and those there are in all (0 if unknown). What it
-            raises ends the separation.
+          progress: called with the seconds that are done and those there are in all (0 if unknown), several
+            times a second. What it raises ends the separation.
 
         Raises:
           AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
-          ValueError: if there is no such stem or clip mode, or `start` or `duration` are out of range.
+          ValueError: if there is no output, no such stem or clip mode, or `start` or `duration` are out of
+            range.
         """
+        if not outputs:
+            raise ValueError("no outputs")
         if unknown := [name for name in outputs if name not in STEMS]:
             raise ValueError(f"stems are {', '.join(STEMS)}, not {unknown[0]!r}")
         if clip_mode not in CLIP_MODES:
             raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, not {clip_mode!r}")
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"no part of a song: start {start}, duration {duration}")
+        for output in outputs.values():
+            if Path(output).is_file() and Path(path).is_file() and Path(output).samefile(path):
+                raise audio.AudioError(f"{path}: its output would overwrite it")
         with audio.Reader(path) as song, contextlib.ExitStack() as stack:
             first = _in_samples(start, song.rate)
             count = None if duration is None else max(1, _in_samples(duration, song.rate))
             expected = max(0, song.frames - first)
             if count is not None:
                 expected = min(expected, count)
+            watch = _Watch(song.rate, expected, progress)
             writers = {
                 name: stack.enter_context(audio.Writer(out, song.rate, song.channels, encoding, expected))
                 for name, out in outputs.items()
             }
-            stream = self.stream(song.blocks(first, count), song.rate)
-            stream = _watched(_naming(path, stream), song.rate, expected, progress)
+            # Told of blocks that come in, too: hours may be left out before the first goes out.
+            stream = self.stream(watch.told(song.blocks(first, count)), song.rate)
+            stream = watch.counted(_naming(path, stream))
             scale = 1.0
             if clip_mode == "rescale":
                 output = Path(next(iter(outputs.values())))
                 stream, scale = stack.enter_context(
                     _rescaled(stream, min(1.0, encoding.full_scale), output)
                 )
+                stream = watch.told(stream)
             samples = clipped = 0
             for stems in stream:
                 beyond = {name: _count_beyond(stems[name], encoding) for name in writers}
@@ -314,6 +328,8 @@ class Separator:
                 for name, writer in writers.items():
                     writer.write(stems[name])
                 samples += len(stems["vocals"])
+            for writer in writers.values():  # all are complete before the first has its name
+                writer.finish()
             return Separated(samples, song.rate, song.channels, clipped, scale)
 
 
@@ -341,19 +357,30 @@ def _naming(
         raise audio.AudioError(f"{path}: {error}") from error
 
 
-def _watched(
-    stream: Iterator[dict[str, np.ndarray]],
-    rate: int,
-    expected: int,
-    progress: Callable[[float, float], None] | None,
-) -> Iterator[dict[str, np.ndarray]]:
-    """`stream`, with `progress` told of it."""
-    done = 0
-    for stems in stream:
-        yield stems
-        done += len(stems["vocals"])
-        if progress:
-            progress(done / rate, max(done, expected) / rate if expected else 0.0)
+class _Watch:
+    """Tells `progress` how far a separation has come."""
+
+    def __init__(self, rate: int, expected: int, progress: Callable[[float, float], None] | None):
+        self._rate, self._expected, self._progress = rate, expected, progress
+        self._done = 0
+
+    def told(self, items: Iterator[_Item]) -> Iterator[_Item]:
+        """`items`; tells at each."""
+        for item in items:
+            self._tell()
+            yield item
+
+    def counted(self, stream: Iterator[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+        """`stream`, whose samples are what is done; tells after each."""
+        for stems in stream:
+            yield stems
+            self._done += len(stems["vocals"])
+            self._tell()
+
+    def _tell(self) -> None:
+        if self._progress:
+            total = max(self._done, self._expected) if self._expected else 0
+            self._progress(self._done / self._rate, total / self._rate)
 
 
 @contextlib.contextmanager
@@ -364,24 +391,41 @@ def _rescaled(
 
     It waits in a nameless file beside `output` until the peak is known.
     """
-    try:
-        with tempfile.TemporaryFile(dir=output.parent) as spool:
-            peak, channels = 0.0, 1
-            for stems in stream:
-                both = np.concatenate([stems[name] for name in STEMS], axis=1)
-                peak = max(peak, float(np.abs(both).max(initial=0.0)))
-                channels = stems["vocals"].shape[1]
+    with contextlib.ExitStack() as stack:
+        with _disk_errors(output):
+            spool = tempfile.TemporaryFile(dir=output.parent)  # noqa: SIM115 - closed below
+        stack.callback(_close, spool)
+        peak, channels = 0.0, 1
+        for stems in stream:
+            both = np.concatenate([stems[name] for name in STEMS], axis=1)
+            peak = max(peak, float(np.abs(both).max(initial=0.0)))
+            channels = stems["vocals"].shape[1]
+            with _disk_errors(output):
                 spool.write(both.tobytes())
-            # The next float32 below: the peak is not to be rounded to beyond the limit.
-            scale = float(np.nextafter(np.float32(limit / peak), np.float32(0))) if peak > limit else 1.0
+        # The next float32 below: the peak is not to be rounded to beyond the limit.
+        scale = float(np.nextafter(np.float32(limit / peak), np.float32(0))) if peak > limit else 1.0
+        with _disk_errors(output):
             spool.seek(0)
 
-            def scaled() -> Iterator[dict[str, np.ndarray]]:
-                while data := spool.read(_SPOOL_BLOCK * 2 * channels * 4):
-                    both = np.frombuffer(data, np.float32).reshape(-1, 2 * channels) * np.float32(scale)
-                    yield dict(zip(STEMS, np.split(both, 2, axis=1), strict=True))
+        def scaled() -> Iterator[dict[str, np.ndarray]]:
+            while data := spool.read(_SPOOL_BLOCK * 2 * channels * 4):
+                both = np.frombuffer(data, np.float32).reshape(-1, 2 * channels) * np.float32(scale)
+                yield dict(zip(STEMS, np.split(both, 2, axis=1), strict=True))
 
-            yield scaled(), scale
+        yield scaled(), scale
+
+
+def _close(file: IO[bytes]) -> None:
+    """Close a file whose contents no longer matter: what a full disk did not take may be lost."""
+    with contextlib.suppress(OSError):
+        file.close()
+
+
+@contextlib.contextmanager
+def _disk_errors(output: Path) -> Iterator[None]:
+    """Around what is done on the disk for the sake of `output`."""
+    try:
+        yield
     except OSError as error:
         raise audio.AudioError(f"{output}: cannot be written ({error.strerror})") from error
 

@@ -46,7 +46,6 @@ MUSDB_VALIDATION = (
 """The validation songs published with MUSDB18, all from its training part."""
 
 _ACCOMPANIMENT_STEMS = ("drums", "bass", "other")
-_STEM_FILE_SUFFIX = ".stem.mp4"
 _STEM_FILE_ORDER = ("mixture", *_ACCOMPANIMENT_STEMS, "vocals")
 _LENGTH_TOLERANCE_SECONDS = 1.0
 _SILENCE = 1e-4  # peak, -80 dBFS
@@ -136,7 +135,7 @@ def find_library(
     if not train and not valid and not found.get("test"):
         raise SongError(
             f"{root}: no songs found; each song is a folder with vocals.* and accompaniment.*, "
-            f"mixture.* or drums/bass/other.*, or a {_STEM_FILE_SUFFIX} file, "
+            f"mixture.* or drums/bass/other.*, or a {audio.STEM_FILE_SUFFIX} file, "
             "under train/ (and valid/, test/) or directly in this folder"
         )
     for split in SPLITS:
@@ -187,8 +186,8 @@ def _find_songs(folder: Path) -> list[Song]:
     for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
         if entry.name.startswith("."):
             continue
-        if entry.is_file() and entry.name.endswith(_STEM_FILE_SUFFIX):
-            name = entry.name.removesuffix(_STEM_FILE_SUFFIX)
+        if entry.is_file() and entry.name.endswith(audio.STEM_FILE_SUFFIX):
+            name = entry.name.removesuffix(audio.STEM_FILE_SUFFIX)
             songs.append(_song(name, _load_stem_file, {"all": entry}))
         elif entry.is_dir():
             files = _stem_files(entry)
@@ -287,9 +286,12 @@ def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
                 f"{len(_STEM_FILE_ORDER)}; use another file"
             )
         # One pass a stream: decoding interleaved packets needs no less.
-        return [audio.read(path, stream)[0] for stream in range(count)], rate
+        streams = [audio.read(path, stream) for stream in range(count)]
     except audio.AudioError as error:
         raise SongError(str(error)) from error
+    if any(other != rate for _, other in streams):
+        raise SongError(f"{path}: its streams differ in sample rate; use another file")
+    return [samples for samples, _ in streams], rate
 
 
 def _sum(stems: dict[str, np.ndarray], parts: Sequence[str]) -> np.ndarray:
