@@ -55,3 +55,13 @@ def test_two_files_of_a_folder_at_once(tmp_path):
         one.write_text("1")
         other.write_text("2")
     assert (first.read_text(), second.read_text()) == ("1", "2")
+
+
+def test_a_file_is_one_under_any_name(tmp_path):
+    (tmp_path / "a").write_text("text")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "c").write_text("text")
+    assert files.identity(tmp_path / "a") == files.identity(tmp_path / "b") is not None
+    assert files.identity(tmp_path / "a") != files.identity(tmp_path / "c")
+    for none in (tmp_path, tmp_path / "none", tmp_path / ("x" * 300)):
+        assert files.identity(none) is None

@@ -1008,12 +1008,12 @@ def check(case: Case, called: Called, before: dict[Path, int]) -> None:
     texts: list[str] = []
     taken: set[Path] = set()
     results: list[Result] = []
-    for song in case.songs:
-        for path, track in tracks_of(song):
-            result = check_track(case, called, song.usable, path, track, taken, before, written)
-            results.append(result)
-            if result.status == "done":
-                texts.append("".join(f"{output}\n" for output in result.outputs.values()))
+    usable = {named: song.usable for song in case.songs for named in tracks_of(song)}  # each once
+    for (path, track), may_be_done in usable.items():
+        result = check_track(case, called, may_be_done, path, track, taken, before, written)
+        results.append(result)
+        if result.status == "done":
+            texts.append("".join(f"{output}\n" for output in result.outputs.values()))
     printed = "".join(texts)
     if (case.jobs == 1 and printed != called.stdout) or len(printed) != len(called.stdout):
         wrong(f"printed {called.stdout!r}, which is not {printed!r}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,3 +37,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """What a file is by any name: its device and inode; None if there is no such file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None

@@ -19,7 +19,6 @@ import logging
 import math
 import os
 import shutil
-import stat
 import sys
 import threading
 import time
@@ -199,15 +198,6 @@ def _outputs(options: argparse.Namespace, folder: Path, track: str, ext: str) ->
     return {stem: folder / name for stem, name in names.items()}
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
-    """What a file is by any name: its device and inode; None if there is no such file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return (status.st_dev, status.st_ino) if stat.S_ISREG(status.st_mode) else None
-
-
 class _Progress:
     """The songs under way, on one line of a terminal; elsewhere, on a line a minute."""
 
@@ -294,7 +284,7 @@ class _Batch:
         try:
             if isinstance(outputs, str):
                 raise audio.AudioError(f"{song}: {outputs}")
-            there = {output: key for output in outputs.values() if (key := _identity(output))}
+            there = {output: key for output in outputs.values() if (key := files.identity(output))}
             if self.options.skip_existing and len(there) == len(outputs):
                 self.progress.log(logging.INFO, "[%d/%d] %s: there already", number, self.total, title)
                 return entry | {"status": "skipped", "outputs": _named(outputs)}
@@ -420,7 +410,7 @@ def _run(options: argparse.Namespace) -> int:
         if len(set(names)) < len(names):
             raise ValueError(f"--filename {options.filename!r}: {{stem}} has to be in it")
         tracks = list(dict.fromkeys(_tracks(options.songs, folder)))  # named twice, separated once
-        inputs = {key: song for song, _ in tracks if (key := _identity(song))}
+        inputs = {key: song for song, _ in tracks if (key := files.identity(song))}
         planned = _plan(tracks, options, folder, container)
         _check_report(options.json, inputs, planned)
 
@@ -465,7 +455,7 @@ def _check_report(
     written = {
         _absolute(p) for _, outputs in planned if isinstance(outputs, dict) for p in outputs.values()
     }
-    if not report.name or _identity(report) in inputs or _absolute(report) in written:
+    if not report.name or files.identity(report) in inputs or _absolute(report) in written:
         raise ValueError(f"--json {str(report)!r}: is no file, or one of the songs or outputs")
 
 

@@ -16,7 +16,7 @@ from typing import IO, TypeVar
 
 import numpy as np
 
-from vocalsep_jax import audio, runs, spectral, streaming
+from vocalsep_jax import audio, files, runs, spectral, streaming
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -284,9 +284,9 @@ class Separator:
             raise ValueError(f"clip_mode must be one of {', '.join(CLIP_MODES)}, not {clip_mode!r}")
         if not start >= 0 or not (duration is None or duration > 0):
             raise ValueError(f"no part of a song: start {start}, duration {duration}")
-        for output in outputs.values():
-            if Path(output).is_file() and Path(path).is_file() and Path(output).samefile(path):
-                raise audio.AudioError(f"{path}: its output would overwrite it")
+        source = files.identity(Path(path))
+        if source and source in (files.identity(Path(output)) for output in outputs.values()):
+            raise audio.AudioError(f"{path}: its output would overwrite it")
         with audio.Reader(path) as song, contextlib.ExitStack() as stack:
             first = _in_samples(start, song.rate)
             count = None if duration is None else max(1, _in_samples(duration, song.rate))
