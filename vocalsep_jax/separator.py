@@ -193,7 +193,8 @@ class Separator:
             return {"vocals": vocals, "no_vocals": rest}
 
         for came in blocks:
-            block = np.array(came, np.float32)
+            with np.errstate(over="ignore"):  # infinity is looked for below
+                block = np.array(came, np.float32)
             if block.ndim != 2 or not block.shape[1] or (waiting and block.shape[1] != waiting[0].shape[1]):
                 raise ValueError(f"blocks are [S, C], all with the same C, not {block.shape}")
             if not np.isfinite(block).all():
@@ -268,8 +269,8 @@ class Separator:
             refuses.
           start: seconds of the song to leave out.
           duration: seconds to separate; to the end if None.
-          progress: called with the seconds that are done and those there are in all (0 if unknown), several
-            times a second. What it raises ends the separation.
+          progress: called with the seconds that are done and those there are in all (0 if unknown), at
+            each block that is read or written. What it raises ends the separation.
 
         Raises:
           AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
@@ -318,11 +319,10 @@ class Separator:
                         f"{path}: {name} goes beyond full scale ({np.abs(stems[name]).max():.3f}), "
                         "which only float32 holds; or let it be clamped or rescaled"
                     )
-                if (
-                    encoding.bits
-                ):  # the rest takes up what rounding does to the voice; not what clipping does
+                if encoding.bits:
                     vocals = stems["vocals"]
                     rounded = audio.quantise(vocals, encoding.bits)
+                    # The rest takes up what rounding does to the voice; not what clipping does.
                     stems["no_vocals"] += np.where(np.abs(vocals) <= 1, vocals - rounded, 0)
                     stems["vocals"] = rounded
                 for name, writer in writers.items():
