@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 def say(text: str) -> None:
     """Write a result to standard output at once; if nobody reads it any more, go on without."""
     try:
-        print(text, flush=True)
+        print(f"{text}\n", end="", flush=True)  # in one piece: others may write, too
     except BrokenPipeError:
         # What is left in its buffer would be written, and fail, again at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
