@@ -82,10 +82,12 @@ def _parser() -> argparse.ArgumentParser:
             f"--{name}", dest="container", action="store_const", const=name, help=f"write {name}{default}"
         )
     sample = parser.add_mutually_exclusive_group()
-    for name, what in (("int16", "16-bit, the default"), ("int24", "24-bit"), ("float32", "32-bit float")):
-        sample.add_argument(
-            f"--{name}", dest="sample", action="store_const", const=name, help=f"{what} samples (wav, flac)"
-        )
+    for name, what in (
+        ("int16", "16-bit samples, the default (wav, flac)"),
+        ("int24", "24-bit samples (wav, flac)"),
+        ("float32", "32-bit float samples (wav)"),
+    ):
+        sample.add_argument(f"--{name}", dest="sample", action="store_const", const=name, help=what)
     parser.add_argument(
         "--bitrate", type=int, metavar="KBPS", help="of mp3 (320, or the most there is) or ogg (192)"
     )
