@@ -42,14 +42,6 @@ def test_only_the_first_process_writes(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.4, "0 s"), (59, "59 s"), (61, "1 min 01 s"), (3599.6, "1 h 00 min"), (7500, "2 h 05 min")],
-)
-def test_durations(seconds, text):
-    assert monitoring.duration(seconds) == text
-
-
 def test_the_progress_line_tells_the_time_left(monkeypatch):
     times = iter([100.0, 160.0])
     monkeypatch.setattr(monitoring.time, "monotonic", lambda: next(times))

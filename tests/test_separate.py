@@ -455,7 +455,7 @@ def test_progress_elsewhere(monkeypatch, caplog):
     with progress.song("[1/1] a.wav"):
         for done in (30.0, 70.0, 100.0):
             progress.show("[1/1] a.wav", done, 140.0)
-    assert caplog.messages == ["[1/1] a.wav:  50 %  1.0 x real time  70 s left"]
+    assert caplog.messages == ["[1/1] a.wav:  50 %  1.0 x real time  1 min 10 s left"]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("1:30", 90), ("1:00:01.5", 3601.5), ("0", 0)])

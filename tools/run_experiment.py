@@ -31,8 +31,8 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 
 from vocalsep_jax import files, plots, runs
-from vocalsep_jax.console import start_logging
-from vocalsep_jax.monitoring import duration, read_history
+from vocalsep_jax.console import duration, start_logging
+from vocalsep_jax.monitoring import read_history
 
 log = logging.getLogger(__name__)
 

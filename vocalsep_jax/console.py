@@ -33,6 +33,14 @@ def one_line(text: str) -> str:
     )
 
 
+def duration(seconds: float) -> str:
+    """Seconds in words: `3 h 05 min`, `12 min 30 s`, `45 s`."""
+    whole = round(seconds)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
 def say(text: str) -> None:
     """Write a result to standard output at once; if nobody reads it any more, go on without."""
     try:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from vocalsep_jax import files, plots, runs
+from vocalsep_jax.console import duration
 
 log = logging.getLogger(__name__)
 
@@ -132,14 +133,6 @@ class Progress:
             f"waiting for data {100 * values['data_wait_fraction']:.1f} %  "
             f"{duration(left)} left"
         )
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: `3 h 05 min`, `12 min 30 s`, `45 s`."""
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
 def _history_path(run: Path) -> Path:

@@ -33,7 +33,7 @@ if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
 from vocalsep_jax import audio, files, runs
-from vocalsep_jax.console import one_line, say, start_logging, terminated_as_interrupted
+from vocalsep_jax.console import duration, one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separator import CLIP_MODES, DTYPES, OVERLAP, STEMS, Separator
 
 log = logging.getLogger(__name__)
@@ -239,8 +239,8 @@ class _Progress:
             parts = []
             for name, (begin, done, total) in self._songs.items():
                 speed = done / max(now - begin, 1e-9)
-                share = f"{100 * done / total:3.0f} %" if total else f"{done:.0f} s"
-                left = f"  {(total - done) / speed:.0f} s left" if total and speed else ""
+                share = f"{100 * done / total:3.0f} %" if total else duration(done)
+                left = f"  {duration((total - done) / speed)} left" if total and speed else ""
                 parts.append(f"{name}: {share}  {speed:.1f} x real time{left}")
             self._write("   ".join(parts))
 

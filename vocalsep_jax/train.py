@@ -21,6 +21,7 @@ import numpy as np
 
 from vocalsep_jax import evaluate, metrics, monitoring, plots, runs, spectral, transfer
 from vocalsep_jax.checkpoints import Checkpoints, has_checkpoint
+from vocalsep_jax.console import duration
 from vocalsep_jax.data.feed import PLACEMENTS, STFT_ON, Recipe, loudest_patch, open_songs
 from vocalsep_jax.data.sampling import STREAM_LENGTH, Augmentation
 from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
@@ -350,7 +351,7 @@ class _Training:
             if first:
                 jax.block_until_ready(loss)
                 seconds = clock.interval().seconds
-                log.info("first step, with compilation: %s", monitoring.duration(seconds))
+                log.info("first step, with compilation: %s", duration(seconds))
                 progress, first = monitoring.Progress(self._step, last), False
 
             due = schedule.due(self._step)
