@@ -1278,7 +1278,8 @@ def run_case(seed: int, run: Path, folder: Path) -> Case:
             case.kinds.append("again")
             if case.chance(0.3) and not case.usage_error:
                 gone = case.songs[int(case.rng.integers(len(case.songs)))]
-                if gone.path.is_file() or gone.path.is_symlink():
+                is_file = gone.path.is_file() or gone.path.is_symlink()
+                if is_file and "[" not in gone.path.name:  # which would be a pattern then, of another file
                     gone.path.unlink()
                     gone.usable = False
             before = {p: p.stat().st_mtime_ns for p in case.out.rglob("*") if p.is_file()}
