@@ -1,6 +1,7 @@
 """Shared fixtures. Eight simulated CPU devices, and JAX as strict as it gets."""
 
 import os
+import signal
 import tempfile
 
 os.environ["XLA_FLAGS"] = (
@@ -102,6 +103,17 @@ def song_root(tmp_path):
         stems = {"vocals": tone(440 + 50 * n, 2 + n), "accompaniment": tone(100 + 10 * n, 2 + n)}
         write_song(root / split / name, stems)
     return root
+
+
+@pytest.fixture
+def _interruptible_children():
+    """Processes that are started heed SIGINT, where the tests run in a shell's background, too.
+
+    What is ignored there stays ignored in children, and Python leaves it so.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -137,6 +137,7 @@ def test_names_and_places_of_the_run_stay_with_it(run, tmp_path):
         assert b"secret" not in file.read_bytes()
 
 
+@pytest.mark.usefixtures("_interruptible_children")
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted(run, tmp_path, which):

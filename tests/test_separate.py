@@ -392,6 +392,7 @@ def test_several_songs_at_once_are_the_same_songs(run, tmp_path, capsys):
     assert outputs[0] == outputs[1]
 
 
+@pytest.mark.usefixtures("_interruptible_children")
 @pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("jobs", ["1", "2"])
