@@ -20,6 +20,12 @@ from tests.conftest import ROOT, tone, write_container, write_song
 from vocalsep_jax import audio, separate, separator
 
 
+def with_report(run, folder):
+    """The command, in a process of its own, on `folder/in`."""
+    command = [sys.executable, "-m", "vocalsep_jax.separate", str(folder / "in"), "--checkpoint", str(run)]
+    return [*command, "-o", str(folder / "out"), "--json", str(folder / "r.json")]
+
+
 def test_sixteen_bit_stems_sum_to_the_input_exactly(run, tmp_path, capsys):
     song = tmp_path / "My Song.wav"
     soundfile.write(song, tone(440, 1.0, 16_000), 16_000)
@@ -399,15 +405,7 @@ def test_several_songs_at_once_are_the_same_songs(run, tmp_path, capsys):
 def test_interrupted(run, tmp_path, which, jobs):
     """Complete songs stay, the one under way leaves nothing, and the report tells of both."""
     write_song(tmp_path / "in", {"a": tone(440, 0.2), "b": tone(440, 900)})
-    command = [
-        sys.executable,
-        "-m",
-        "vocalsep_jax.separate",
-        str(tmp_path / "in"),
-        "--checkpoint",
-        str(run),
-    ]
-    command += ["-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json"), "-j", jobs]
+    command = [*with_report(run, tmp_path), "-j", jobs]
     environment = os.environ | {"GLIBC_TUNABLES": ""}
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -486,15 +484,7 @@ def test_the_report_takes_no_output_s_place(run, tmp_path, caplog):
 def test_nobody_reads_what_is_printed(run, tmp_path):
     """As in `vocalsep separate ... | head -1`: the songs are separated all the same."""
     write_song(tmp_path / "in", {name: tone(440, 0.2) for name in "abc"})
-    command = [
-        sys.executable,
-        "-m",
-        "vocalsep_jax.separate",
-        str(tmp_path / "in"),
-        "--checkpoint",
-        str(run),
-    ]
-    command += ["-o", str(tmp_path / "out"), "--json", str(tmp_path / "r.json")]
+    command = with_report(run, tmp_path)
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.close()
     errors = process.stderr.read().decode()

@@ -66,7 +66,6 @@ _LAG_SAMPLES = 2**16
 _DEFAULT_RATES = {"ogg": 192, "mp3": 320}
 """kbit/s."""
 
-
 STEM_FILE_SUFFIX = ".stem.mp4"
 """What the name of a file ends in that holds a mixture and its stems."""
 

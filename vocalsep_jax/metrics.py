@@ -68,5 +68,5 @@ def leakage(music: np.ndarray, estimate: np.ndarray) -> float:
     Args:
       music, estimate: `[S, C]`, the same shape.
     """
-    taken, there = (float(np.sum(np.asarray(x, np.float64) ** 2)) for x in (estimate, music))
-    return float(10.0 * np.log10((taken + 1e-7) / (there + 1e-7)))
+    music = np.asarray(music, np.float64)
+    return -usdr(music, music - estimate)  # the error of the rest is what was taken

@@ -87,7 +87,8 @@ def separation(
                 sums = lax.dynamic_update_slice(sums, before + mask[None], start)
             return sums
 
-        sums = lax.fori_loop(0, (rows * patches + batch_size - 1) // batch_size, predict_some, 0 * padded)
+        batches = (rows * patches + batch_size - 1) // batch_size
+        sums = lax.fori_loop(0, batches, predict_some, jnp.zeros_like(padded))
 
         def weigh(n: Array, sums: Array) -> Array:
             before = lax.dynamic_slice(sums, (n * step,), (patch_frames,))
