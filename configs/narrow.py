@@ -33,7 +33,7 @@ def suit_few_songs(config: ml_collections.ConfigDict) -> None:
     config.data.voiced_share = 0.7
     config.data.gain_db = 6.0
     config.data.swap_channels = 0.5
-    config.data.repair = 0.5
+    config.data.remix = 0.5
     config.optimizer.learning_rate = 1e-3
     config.optimizer.schedule = "cosine"
     config.optimizer.warmup_steps = 50

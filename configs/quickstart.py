@@ -22,7 +22,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.builtin.seconds = 30.0
     config.data.voiced_share = 0.5
     config.data.gain_db = 3.0
-    config.data.repair = 0.5
+    config.data.remix = 0.5
     config.model.width = 8
     config.input_transform = "log1p"
     config.patches_per_epoch = 1_280

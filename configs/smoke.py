@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.builtin.seconds = 4.0
     config.data.voiced_share = 0.5
     config.data.gain_db = 3.0
-    config.data.repair = 0.5
+    config.data.remix = 0.5
     config.model.width = 2
     config.model.depth = 5
     config.batch_size = 8

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tools.fuzz_separate import make_run
+from tools.fuzz_separate.tiny_run import make_run
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

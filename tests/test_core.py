@@ -168,7 +168,7 @@ from pathlib import Path
 import jax, numpy as np, optax
 from vocalsep_jax import runs
 from vocalsep_jax.checkpoints import Checkpoints
-from vocalsep_jax.data.synth import generate
+from vocalsep_jax.data.synth.song import generate
 from vocalsep_jax.losses import mse
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.parallel import DataParallel

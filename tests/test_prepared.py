@@ -6,6 +6,7 @@ import pytest
 from tests.conftest import tone
 from vocalsep_jax.data import prepared
 from vocalsep_jax.data.songs import Song, Stems, find_library
+from vocalsep_jax.runtime.memory import available_memory
 
 
 def song(name, vocals, accompaniment):
@@ -69,7 +70,7 @@ class TestAvailableMemory:
             if text is not None:
                 (root / name).parent.mkdir(parents=True, exist_ok=True)
                 (root / name).write_text(text)
-        return prepared.available_memory(root)
+        return available_memory(root)
 
     def test_of_a_machine(self, tmp_path):
         assert self.machine(tmp_path, "MemTotal: 9 kB\nMemAvailable:     3 kB\n", "max\n") == 3 * 1024

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vocalsep_jax.huge_pages import restart_with_huge_pages
+from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # as the commands do; PyTorch then has them too
@@ -37,30 +37,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vocalsep_jax import files, losses, runs, spectral
-from vocalsep_jax.console import start_logging
-from vocalsep_jax.data import sampling
-from vocalsep_jax.data.crops import patches
+from vocalsep_jax.audio.masks import patch_count, patch_step
+from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.data.crops import Batch
+from vocalsep_jax.data.feed import Recipe
 from vocalsep_jax.data.prepared import MemoryStore, PreparedSong
 from vocalsep_jax.data.resident import ResidentSongs
+from vocalsep_jax.data.resident_feed import training_batch
 from vocalsep_jax.data.sampling import Augmentation
+from vocalsep_jax.measures import losses
 from vocalsep_jax.models import layers
 from vocalsep_jax.models.unet import UNet, layer_channels
-from vocalsep_jax.parallel import DataParallel
-from vocalsep_jax.streaming import MaskFilter
-from vocalsep_jax.train_step import (
-    AXIS,
-    Batch,
-    create_state,
-    kept_bytes,
-    make_objective,
-    make_train_step,
-)
+from vocalsep_jax.runs.folder import package_versions
+from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import start_logging
+from vocalsep_jax.runtime.devices import DataParallel
+from vocalsep_jax.separation.streaming import MaskFilter
+from vocalsep_jax.training.step import AXIS, create_state, kept_bytes, make_objective, make_train_step
 
 log = logging.getLogger(__name__)
 
 _SIDE = 256
-_STFT = spectral.Stft()
+_STFT = Stft()
 _RATE = 44_100
 _SONGS, _SONG_SECONDS = 4, 60
 _INPUT_BATCHES = 64
@@ -221,8 +219,8 @@ def _separation(
     name: str, predict: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace
 ) -> Case:
     song = np.random.default_rng(0).standard_normal((options.seconds * _RATE, 2)).astype(np.float32) / 4
-    step = spectral.patch_step(_SIDE, options.overlap)
-    patches = 2 * spectral.patch_count(_STFT.frames(len(song)), _SIDE, step)
+    step = patch_step(_SIDE, options.overlap)
+    patches = 2 * patch_count(_STFT.frames(len(song)), _SIDE, step)
 
     def run() -> None:
         mask_filter = MaskFilter(
@@ -253,7 +251,7 @@ def noise_songs() -> MemoryStore:
 def input_cases(options: argparse.Namespace) -> list[Case]:
     """Batches from songs in memory, without augmentation: on the device, by tf.data, and by PyTorch."""
     store, size = noise_songs(), options.batch_size
-    cases = [_resident_input(store, size)]
+    cases = [_resident_input(store, Recipe(0, _STFT, _SIDE, size, Augmentation(), valid_patches=1))]
     try:
         from vocalsep_jax.data.pipeline import PatchPipeline
     except ModuleNotFoundError as error:
@@ -280,21 +278,18 @@ def _taking(batches: Iterator[Any]) -> Callable[[], None]:
     return run
 
 
-def _resident_input(store: MemoryStore, size: int) -> Case:
-    crop = _STFT.samples(_SIDE)
-    songs = ResidentSongs.of(store, crop, jax.device_put)
+def _resident_input(store: MemoryStore, recipe: Recipe) -> Case:
+    songs = ResidentSongs.of(store, recipe.crop, jax.device_put)
 
     @jax.jit
     def make(first: jax.Array, songs: ResidentSongs) -> Batch:
-        index = first + jnp.arange(size, dtype=jnp.uint32)
-        plan = sampling.training_plan(0, index, songs.table, crop, Augmentation(), jnp)
-        return patches(songs.cut(plan, crop, jnp.ones(size)), _STFT)
+        return training_batch(songs, first + jnp.arange(recipe.batch_size, dtype=jnp.uint32), recipe)
 
     def run() -> None:
         for step in range(_INPUT_BATCHES):
-            jax.block_until_ready(make(np.uint32(step * size), songs))
+            jax.block_until_ready(make(np.uint32(step * recipe.batch_size), songs))
 
-    case = Case("vocalsep_jax, on the device", run, _INPUT_BATCHES * size)
+    case = Case("vocalsep_jax, on the device", run, _INPUT_BATCHES * recipe.batch_size)
     case.compile(make, np.uint32(0), songs)
     return case
 
@@ -569,7 +564,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
-        **runs.package_versions(),
+        **package_versions(),
     }
     try:
         if options.against == "torch":
@@ -595,7 +590,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.json:
         content = {"machine": machine, "options": settings, "ceilings": ceiling, "results": results}
         try:
-            files.write_text(options.json, json.dumps(content, indent=2) + "\n")
+            disk.write_text(options.json, json.dumps(content, indent=2) + "\n")
         except OSError as error:
             log.error("error: %s: cannot be written (%s)", options.json, error.strerror)
             return 1

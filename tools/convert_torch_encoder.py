@@ -28,7 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 try:
-    from vocalsep_jax import torch_io
+    from vocalsep_jax.coseparation import torch_files
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -40,10 +40,13 @@ except ModuleNotFoundError as error:
 import jax
 import numpy as np
 
-from vocalsep_jax import coseparation, files, runs
-from vocalsep_jax.checkpoints import named_arrays, read_model, save_model, shape_text
-from vocalsep_jax.console import start_logging
-from vocalsep_jax.coseparation import CITATION, LICENCE, TOLERANCE, ConversionError, Network
+from vocalsep_jax.coseparation import keys, proof
+from vocalsep_jax.coseparation.keys import CITATION, LICENCE, ConversionError, Network
+from vocalsep_jax.runs.checkpoints import named_arrays, read_model, save_model, shape_text
+from vocalsep_jax.runs.folder import RunError, find_run, package_versions
+from vocalsep_jax.runs.record import read_record
+from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
 
@@ -57,17 +60,17 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
     """
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConversionError(f"{folder}: exists already; remove it or choose another")
-    state, dtypes, layout = torch_io.load(source)
-    with coseparation.about(source):
-        network = coseparation.identify({key: x.shape for key, x in state.items()})
+    state, dtypes, layout = torch_files.load(source)
+    with keys.about(source):
+        network = keys.identify({key: x.shape for key, x in state.items()})
         if full and not network.decoder:
             raise ConversionError("has no decoder, so it cannot be converted with --full")
-        model = coseparation.to_flax(state, network, full=full)
-    x = coseparation.proof_input()
-    reference = torch_io.activations(state, network, x, full=full)
+        model = keys.to_flax(state, network, full=full)
+    x = proof.proof_input()
+    reference = torch_files.activations(state, network, x, full=full)
     left_out = _left_out(state, network, full=full)
     del state  # the full network need not be in memory twice from here on
-    proof = coseparation.relative_differences(coseparation.activations(model, x), reference)
+    differences = proof.relative_differences(proof.activations(model, x), reference)
     report = {
         "format": 1,
         "source": {
@@ -80,17 +83,17 @@ def convert(source: Path, folder: Path, *, full: bool) -> dict[str, Any]:
         "network": {"width": network.width, "depth": network.depth},
         "licence": f"the published code is {LICENCE}; whoever made these weights says how to use them",
         "citation": CITATION,
-        "converted": _rows(coseparation.taken(network, full=full), model),
+        "converted": _rows(keys.taken(network, full=full), model),
         "left_out": left_out,
-        "proof": {"tolerance": TOLERANCE, "relative_difference": proof},
-        "versions": runs.package_versions() | {"torch": torch_io.VERSION},
+        "proof": {"tolerance": proof.TOLERANCE, "relative_difference": differences},
+        "versions": package_versions() | {"torch": torch_files.VERSION},
     }
     _show(report)
-    _check(proof)
-    with files.replacing(folder) as partial:
+    _check(differences)
+    with disk.replacing(folder) as partial:
         partial.mkdir()
         save_model(partial, model)
-        files.write_text(partial / "report.json", json.dumps(report, indent=2) + "\n")
+        disk.write_text(partial / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 
@@ -104,36 +107,36 @@ def export(source: Path, path: Path) -> None:
     if path.exists():
         raise ConversionError(f"{path}: exists already; remove it or choose another")
     model, step = read_model(source)
-    with coseparation.about(source):
-        network = coseparation.network_of(model)
-    rows = _rows(coseparation.entries(network), model)
-    x = coseparation.proof_input()
-    reference = coseparation.activations(model, x)
-    state = coseparation.to_torch(model, network, step)
+    with keys.about(source):
+        network = keys.network_of(model)
+    rows = _rows(keys.entries(network), model)
+    x = proof.proof_input()
+    reference = proof.activations(model, x)
+    state = keys.to_torch(model, network, step)
     del model  # the full network need not be in memory twice from here on
-    exported = torch_io.activations(state, network, x, full=bool(network.decoder))
-    proof = coseparation.relative_differences(exported, reference)
-    _show({"converted": rows, "left_out": [], "proof": {"relative_difference": proof}})
-    _check(proof)
-    torch_io.save(state, path)
+    exported = torch_files.activations(state, network, x, full=bool(network.decoder))
+    differences = proof.relative_differences(exported, reference)
+    _show({"converted": rows, "left_out": [], "proof": {"relative_difference": differences}})
+    _check(differences)
+    torch_files.save(state, path)
     _tell_front_end(source)
 
 
 def _tell_front_end(source: Path) -> None:
     """Say what a run's network is given, which a state dict does not hold."""
     try:
-        config = runs.read_config(runs.find_run(source))["config"]
-    except runs.RunError:  # a converted folder
+        config = read_record(find_run(source)).config
+    except RunError:  # a converted folder
         return
-    audio, warped = config["audio"], config["frequency_scale"] != "linear"
+    warped = config.frequency_scale != "linear"
     print(
-        f"\nThe network takes magnitudes at {audio['sample_rate']} Hz, n_fft {audio['n_fft']}, hop "
-        f"{audio['hop']}; input_transform {config['input_transform']}; frequency_scale "
-        f"{config['frequency_scale']}" + (f" of {config['frequency_bins']} bins" if warped else "")
+        f"\nThe network takes magnitudes at {config.audio.sample_rate} Hz, n_fft {config.audio.n_fft}, hop "
+        f"{config.audio.hop}; input_transform {config.input_transform}; frequency_scale "
+        f"{config.frequency_scale}" + (f" of {config.frequency_bins} bins" if warped else "")
     )
 
 
-def _rows(entries: list[coseparation.Entry], model: Any) -> list[dict[str, Any]]:
+def _rows(entries: list[keys.Entry], model: Any) -> list[dict[str, Any]]:
     arrays = {name: np.asarray(x) for name, x in named_arrays(model).items()}
     return [
         {
@@ -151,15 +154,15 @@ def _rows(entries: list[coseparation.Entry], model: Any) -> list[dict[str, Any]]
 
 
 def _left_out(state: Mapping[str, Any], network: Network, *, full: bool) -> list[dict[str, str]]:
-    used = {entry.source for entry in coseparation.taken(network, full=full)}
-    counters = set(coseparation.counters(state))
+    used = {entry.source for entry in keys.taken(network, full=full)}
+    counters = set(keys.counters(state))
     reasons = {
         key: "counts batches; nothing uses it" if key in counters else "decoder; ours is new (see --full)"
         for key in state
         if key not in used
     }
     if full and network.visual:
-        key = f"{coseparation.block_key(network, 'up1')}.0.weight"
+        key = f"{keys.block_key(network, 'up1')}.0.weight"
         reasons[f"{key}[:{network.visual}]"] = "meets the visual feature, which there is none of"
     rows = [{"source": key, "why": why} for key, why in reasons.items()]
     return sorted(rows, key=lambda row: row["why"])
@@ -174,19 +177,19 @@ def _show(report: Mapping[str, Any]) -> None:
             f"{row['source']:38}{shapes[0]:>19}   {row['target']:31}{shapes[1]:>19}  "
             f"{axes:>7} {row['mean']:10.2e} {row['std']:9.2e}"
         )
-    for why, keys in itertools.groupby(report["left_out"], key=lambda row: row["why"]):
-        patterns = {re.sub(r"layer\d+", "layerN", row["source"]): None for row in keys}
+    for why, rows in itertools.groupby(report["left_out"], key=lambda row: row["why"]):
+        patterns = {re.sub(r"layer\d+", "layerN", row["source"]): None for row in rows}
         print(f"left out ({why}): {', '.join(patterns)}")
     print(f"\n{'block':8} largest relative difference between PyTorch and Flax")
     for block, difference in report["proof"]["relative_difference"].items():
         print(f"{block:8} {difference:.1e}")
 
 
-def _check(proof: Mapping[str, float]) -> None:
-    worst = max(proof, key=lambda block: proof[block])
-    if not proof[worst] <= TOLERANCE:
+def _check(differences: Mapping[str, float]) -> None:
+    worst = max(differences, key=lambda block: differences[block])
+    if not differences[worst] <= proof.TOLERANCE:
         raise ConversionError(
-            f"the networks differ, {worst} by {proof[worst]:.1e} (at most {TOLERANCE:.0e}): nothing written"
+            f"the networks differ, {worst} by {differences[worst]:.1e} (at most {proof.TOLERANCE:.0e}): nothing written"
         )
 
 
@@ -216,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
             export(source, target)
         else:
             convert(source, target, full=options.full)
-    except (ConversionError, runs.RunError) as error:
+    except (ConversionError, RunError) as error:
         log.error("error: %s", error)
         return 1
     except OSError as error:

@@ -30,9 +30,13 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
-from vocalsep_jax import files, plots, runs
-from vocalsep_jax.console import duration, start_logging
-from vocalsep_jax.monitoring import read_history
+from vocalsep_jax.config import Config
+from vocalsep_jax.runs.folder import RunError, config_path
+from vocalsep_jax.runs.history import read_history
+from vocalsep_jax.runs.record import RunRecord, read_record
+from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import duration, start_logging
+from vocalsep_jax.training import figures
 
 log = logging.getLogger(__name__)
 
@@ -91,20 +95,20 @@ class Record(NamedTuple):
     """What a run tells of itself.
 
     Attributes:
-      content: of its `config.json`.
+      content: its `config.json`.
       history: its lines.
     """
 
-    content: dict[str, Any]
+    content: RunRecord
     history: list[dict[str, Any]]
 
 
 def finished(folder: Path) -> Record | None:
     """What a run tells once it has been validated after its last epoch; None before."""
-    if not runs.config_path(folder).exists():
+    if not config_path(folder).exists():
         return None
-    record = Record(runs.read_config(folder), read_history(folder))
-    epochs = record.content["config"]["epochs"]
+    record = Record(read_record(folder), read_history(folder))
+    epochs = record.content.config.epochs
     done = any(line["kind"] == "valid" and line["epoch"] == epochs for line in record.history)
     return record if done else None
 
@@ -126,7 +130,7 @@ def score(run: Run, data: Path, sample_rate: int) -> None:
         command += ["--sample-rate", str(sample_rate), "--json", str(scores)]
         _python(command, run.log_file)
         songs = json.loads(scores.read_text(encoding="utf-8"))
-    files.write_text(path, json.dumps(wanted | {"songs": songs}, indent=2) + "\n")
+    disk.write_text(path, json.dumps(wanted | {"songs": songs}, indent=2) + "\n")
 
 
 def _python(arguments: Sequence[str], log_file: Path) -> None:
@@ -160,10 +164,9 @@ def measure(folder: Path, history: Sequence[dict[str, Any]]) -> dict[str, float]
     return values
 
 
-def domain(config: dict[str, Any]) -> str:
+def domain(config: Config) -> str:
     """What the numbers of a run are comparable within: sample rate and STFT."""
-    audio = config["audio"]
-    return f"{audio['sample_rate']} Hz, {audio['n_fft']}/{audio['hop']}"
+    return f"{config.audio.sample_rate} Hz, {config.audio.n_fft}/{config.audio.hop}"
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -195,12 +198,10 @@ def report(out: Path, planned: Sequence[Run], test: str) -> None:
         record = finished(run.folder)
         if record is None:
             continue
-        entry = results.setdefault(
-            run.config.stem, {"domain": domain(record.content["config"]), "runs": {}}
-        )
+        entry = results.setdefault(run.config.stem, {"domain": domain(record.content.config), "runs": {}})
         entry["runs"][str(run.seed)] = measure(run.folder, record.history)
         histories.setdefault(f"{run.config.stem} ({entry['domain']})", []).append(record.history)
-        split = record.content["songs"]
+        split = record.content.songs
         songs.add(json.dumps({name: [song for song, _ in split[name]] for name in ("train", "valid")}))
     if len(songs) > 1:
         log.warning(
@@ -209,9 +210,9 @@ def report(out: Path, planned: Sequence[Run], test: str) -> None:
         )
     seeds = sorted({run.seed for run in planned})
     title = f"{out.name}: mean and range over seeds {', '.join(map(str, seeds))}"
-    files.write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
-    files.write_text(out / "table.md", table(results) + _NOTE.format(where=test))
-    plots.save(plots.draw(plots.comparison(histories, title)), out / "curves.png")
+    disk.write_text(out / "results.json", json.dumps(results, indent=2) + "\n")
+    disk.write_text(out / "table.md", table(results) + _NOTE.format(where=test))
+    figures.save(figures.draw(figures.comparison(histories, title)), out / "curves.png")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -249,7 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )  # stopping is one thing, however it is asked for
     try:
         failed = _run_all(planned, options, flags, test)
-    except (OSError, runs.RunError) as error:
+    except (OSError, RunError) as error:
         log.error("error: %s", error)
         return 1
     except KeyboardInterrupt:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from tests.torch_unet import TorchUNet
+from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.data.crops import Batch
 from vocalsep_jax.data.prepared import MemoryStore
-from vocalsep_jax.spectral import Stft
-from vocalsep_jax.train_step import Batch
 
 LOADER_WORKERS = os.cpu_count() or 1  # as many as the tf.data pipeline takes
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vocalsep_jax import audio
+from vocalsep_jax.audio import files
+from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.data.songs import SPLITS
-from vocalsep_jax.data.synth import builtin_song
+from vocalsep_jax.data.synth.song import builtin_song
 
 _RATE = 44_100
 
@@ -37,10 +38,10 @@ def main() -> int:
             for name in ("vocals", "accompaniment", "mixture"):
                 samples = getattr(stems, name)
                 path = folder / f"{name}.wav"
-                with audio.Writer(path, _RATE, samples.shape[1], audio.Encoding(), len(samples)) as file:
+                with files.Writer(path, _RATE, samples.shape[1], Encoding(), len(samples)) as file:
                     file.write(samples)
             print(folder)
-    except audio.AudioError as error:
+    except files.AudioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -7,7 +7,7 @@ import importlib
 import sys
 
 from vocalsep_jax import __version__
-from vocalsep_jax.huge_pages import restart_with_huge_pages
+from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "separate": ("vocalsep_jax.separate", "split songs into vocals and the rest"),

@@ -14,74 +14,27 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from vocalsep_jax.huge_pages import restart_with_huge_pages
+from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
 import numpy as np
 
-from vocalsep_jax import audio, files, runs, spectral
-from vocalsep_jax.console import start_logging
 from vocalsep_jax.data import songs as song_files
-from vocalsep_jax.separator import DTYPES, OVERLAP, Separator, apply_resampled_mask
-
-if TYPE_CHECKING:
-    from vocalsep_jax.data.songs import Stems
+from vocalsep_jax.models import DTYPES
+from vocalsep_jax.runs.folder import RunError, find_run
+from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import start_logging
+from vocalsep_jax.separation.separator import OVERLAP, Separator
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("mixture", "silence", "estimate", "ideal")
-LEAKAGE = "leakage"
 
 
-def baselines(song: Stems, stft: spectral.Stft, *, sample_rate: int, mask_rate: int) -> dict[str, float]:
-    """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`.
-
-    Args:
-      song: at `sample_rate`.
-      stft: the transform of the ideal ratio mask.
-      sample_rate: Hz, at which the scores are taken.
-      mask_rate: Hz, at which the mask works.
-    """
-    from vocalsep_jax.metrics import usdr
-
-    vocals, accompaniment = (
-        audio.resample(x, sample_rate, mask_rate) for x in (song.vocals, song.accompaniment)
-    )
-    ideal = apply_resampled_mask(
-        song.mixture,
-        stft,
-        lambda _: spectral.ideal_ratio_mask(vocals, accompaniment, stft),
-        sample_rate=sample_rate,
-        mask_rate=mask_rate,
-    )
-    return {
-        "mixture": usdr(song.vocals, song.mixture),
-        "silence": usdr(song.vocals, np.zeros_like(song.vocals)),
-        "ideal": usdr(song.vocals, ideal),
-    }
-
-
-def score_song(
-    song: Stems, sample_rate: int, separator: Separator, *, leakage: bool = False
-) -> dict[str, float]:
-    """uSDR in dB of each of `COLUMNS` for a song at `sample_rate` Hz; and `LEAKAGE`, if wanted."""
-    from vocalsep_jax import metrics
-
-    estimate = separator.separate(song.mixture, sample_rate)["vocals"]
-    scores = baselines(song, separator.stft, sample_rate=sample_rate, mask_rate=separator.sample_rate)
-    scores["estimate"] = metrics.usdr(song.vocals, estimate)
-    if leakage:
-        estimate = separator.separate(song.accompaniment, sample_rate)["vocals"]
-        scores[LEAKAGE] = metrics.leakage(song.accompaniment, estimate)
-    return scores
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m vocalsep_jax.evaluate",
         description="Vocals uSDR in dB of a checkpoint on songs with known stems.",
@@ -107,22 +60,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="rate the scores are taken at; the same for models that are compared (the model's)",
     )
     parser.add_argument("--json", metavar="FILE", help="write the scores there too")
-    options = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    options = _parser().parse_args(argv)
     start_logging()
 
-    from vocalsep_jax.compile_cache import use_compile_cache
+    from vocalsep_jax.evaluation.scores import score_song
+    from vocalsep_jax.runs.record import read_record
+    from vocalsep_jax.runtime.compile_cache import use_compile_cache
 
     use_compile_cache()
     try:
         if options.sample_rate is not None and options.sample_rate < 1:
             raise ValueError(f"--sample-rate must be at least 1, got {options.sample_rate}")
-        songs = runs.read_config(runs.find_run(options.checkpoint)).get("songs", {})
+        songs = read_record(find_run(options.checkpoint)).songs
         trained, validated = ([name for name, _ in songs.get(s, [])] for s in ("train", "valid"))
         chosen = _songs(options.data, options.split, validated)
         separator = Separator(
             options.checkpoint, overlap=options.overlap, shifts=options.shifts, dtype=options.dtype
         )
-    except (runs.RunError, song_files.SongError, ValueError) as error:
+    except (RunError, song_files.SongError, ValueError) as error:
         log.error("error: %s", error)
         return 2
     if seen := [s.name for s in chosen if s.name in trained]:
@@ -131,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rate = options.sample_rate or separator.sample_rate
     scores: dict[str, dict[str, float]] = {}
     width = max(len("vocals uSDR, dB"), *(len(s.name) for s in chosen))
-    columns = (*COLUMNS, LEAKAGE) if options.leakage else COLUMNS
+    columns = (*COLUMNS, "leakage") if options.leakage else COLUMNS
     print(f"{'vocals uSDR, dB':{width}}" + "".join(f"{c:>10}" for c in columns))
     for song in chosen:
         try:
@@ -140,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.error("error: %s", error)
             continue
         scores[song.name] = score_song(stems, rate, separator, leakage=options.leakage)
-        print(_row(song.name, scores[song.name], width), flush=True)
+        print(_row(song.name, scores[song.name], columns, width), flush=True)
     if len(scores) > 1:
         median = {c: float(np.median([s[c] for s in scores.values()])) for c in columns}
-        print(_row("median", median, width))
+        print(_row("median", median, columns, width))
     if options.json:
         try:
-            files.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
+            disk.write_text(Path(options.json), json.dumps(scores, indent=2) + "\n")
         except OSError as error:
             log.error("error: %s: cannot be written (%s)", options.json, error.strerror)
             return 1
@@ -165,8 +125,8 @@ def _songs(root: str, split: str, validated: list[str]) -> tuple[song_files.Song
     return chosen
 
 
-def _row(name: str, scores: dict[str, float], width: int) -> str:
-    return f"{name:{width}}" + "".join(f"{scores[c]:10.2f}" for c in (*COLUMNS, LEAKAGE) if c in scores)
+def _row(name: str, scores: dict[str, float], columns: Sequence[str], width: int) -> str:
+    return f"{name:{width}}" + "".join(f"{scores[column]:10.2f}" for column in columns)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import logging
 import signal
 import sys
 
-from vocalsep_jax.huge_pages import restart_with_huge_pages
+from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
@@ -24,7 +24,7 @@ import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from vocalsep_jax.console import start_logging
+from vocalsep_jax.runtime.console import start_logging
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; override fields as --config.batch_size=16.", lock_config=True
@@ -80,10 +80,10 @@ def main(argv: list[str]) -> int:
         jax.process_count(),
     )
 
-    from vocalsep_jax.compile_cache import use_compile_cache
     from vocalsep_jax.data.songs import SongError
-    from vocalsep_jax.runs import RunError
-    from vocalsep_jax.train import ConfigError, TrainingDivergedError, train_and_evaluate
+    from vocalsep_jax.runs.folder import RunError
+    from vocalsep_jax.runtime.compile_cache import use_compile_cache
+    from vocalsep_jax.training.loop import ConfigError, TrainingDivergedError, train_and_evaluate
 
     use_compile_cache()
     try:

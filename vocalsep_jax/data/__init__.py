@@ -1,1 +1,1 @@
-"""Songs, and how training reads them."""
+"""Songs and the samples of them that training takes: from stems on disk to patches on the devices."""

@@ -5,20 +5,33 @@ Axis letters: `B` batch, `C` channels (left and right), `S` samples, `F` frequen
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
+from vocalsep_jax.audio.device_stft import transform
+from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.prepared import SongStore
-from vocalsep_jax.data.sampling import Plan, channel_gains
-from vocalsep_jax.spectral import Stft
-from vocalsep_jax.train_step import Batch
+from vocalsep_jax.data.sampling import Plan
 
 Array = jax.Array
+
+
+class Batch(NamedTuple):
+    """Magnitude spectrogram patches of one batch (or of one device's share of it).
+
+    Attributes:
+      mixture, vocals, accompaniment: float32 `[B, F, T]`.
+      weight: float32 `[B]`; 1 for a patch, 0 for the padding of a short last batch. Only evaluation
+        looks at it: training batches are always full.
+    """
+
+    mixture: Any
+    vocals: Any
+    accompaniment: Any
+    weight: Any
 
 
 class Crops(NamedTuple):
@@ -37,11 +50,11 @@ class Crops(NamedTuple):
     weight: Any
 
 
-def gains(plan: Plan, scales: Any, xp: Any = np) -> tuple[Any, Any]:
-    """Gains of the channels of vocals and accompaniment, `[B, C]` each, to sample values."""
+def gains(plan: Plan, scales: Any) -> tuple[Any, Any]:
+    """What the integers of vocals and accompaniment are multiplied with, `[B, C]` each; NumPy or JAX arrays."""
     return (
-        channel_gains(plan.voice_gain * scales[plan.voice_song], plan.voice_swap, plan.channel, xp),
-        channel_gains(plan.other_gain * scales[plan.other_song], plan.other_swap, plan.channel, xp),
+        plan.voice_gains * scales[plan.voice_song][:, None],
+        plan.other_gains * scales[plan.other_song][:, None],
     )
 
 
@@ -79,44 +92,3 @@ def patches(crops: Crops, stft: Stft) -> Batch:
 def _one_channel(x: Array, gains: Array) -> Array:
     """`[B, C, S]` integers to `[B, S]` sample values."""
     return jnp.sum(x.astype(jnp.float32) * gains[:, :, None], axis=1)
-
-
-def transform(x: Array, stft: Stft) -> tuple[Array, Array]:
-    """`Stft.transform` of all frames in `x`, float32 `[..., S]`, as real and imaginary part `[..., F, T]`.
-
-    As matrix products with the windowed sines and cosines: these are what accelerators are made for, and
-    the frames, which overlap, are never copied out. On a CPU by FFT.
-    """
-    return lax.platform_dependent(
-        x,
-        cpu=lambda x: _by_fft(x, stft),
-        default=lambda x: _by_products(x, stft),
-    )
-
-
-def _by_fft(x: Array, stft: Stft) -> tuple[Array, Array]:
-    starts = np.arange(0, x.shape[-1] - stft.n_fft + 1, stft.hop)
-    frames = x[..., starts[:, None] + np.arange(stft.n_fft)[None, :]]
-    window = stft.window().reshape((1,) * x.ndim + (-1,))
-    spectra = jnp.swapaxes(jnp.fft.rfft(frames * window, axis=-1), -1, -2)
-    return spectra.real, spectra.imag
-
-
-def _by_products(x: Array, stft: Stft) -> tuple[Array, Array]:
-    frames = (x.shape[-1] - stft.n_fft) // stft.hop + 1
-    pieces = -(-stft.n_fft // stft.hop)  # hops that a frame spans
-    basis = np.zeros((pieces * stft.hop, 2 * stft.bins), np.float32)
-    turns = np.outer(np.arange(stft.n_fft), np.arange(stft.bins)) % stft.n_fft
-    angles = 2 * np.pi * turns / stft.n_fft
-    waves = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1)
-    basis[: stft.n_fft] = stft.window()[:, None] * waves
-    total = (frames - 1 + pieces) * stft.hop
-    # Whole hops; what a last frame has less than whole ones meets zeros of the basis.
-    hops = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, max(0, total - x.shape[-1]))])[..., :total]
-    hops = hops.reshape(*x.shape[:-1], frames - 1 + pieces, stft.hop)
-    products = [
-        jnp.einsum("kf,...tk->...ft", part, hops[..., n : n + frames, :], precision=lax.Precision.HIGHEST)
-        for n, part in enumerate(basis.reshape(pieces, stft.hop, -1))
-    ]
-    y = functools.reduce(jnp.add, products)
-    return y[..., : stft.bins, :], y[..., stft.bins :, :]

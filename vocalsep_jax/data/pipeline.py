@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data import sampling
-from vocalsep_jax.data.crops import Crops, read_crops
+from vocalsep_jax.data.crops import Batch, Crops, read_crops
 from vocalsep_jax.data.prepared import SongStore
 from vocalsep_jax.data.sampling import Augmentation, Plan
 from vocalsep_jax.data.songs import SongError
-from vocalsep_jax.quiet_tensorflow import tf
-from vocalsep_jax.spectral import Stft
-from vocalsep_jax.train_step import Batch
+from vocalsep_jax.runtime.quiet_tensorflow import tf
 
 _AHEAD = 4
 """Batches made ahead of the step that takes them."""

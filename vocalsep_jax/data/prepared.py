@@ -1,17 +1,17 @@
-"""Prepared songs: int16 stems that can be read at any place, and what sampling needs to know of them.
+"""Prepared songs: stems as integers that can be read from any sample on.
+
+A store holds the songs of a split, together with what `sampling` needs to know of them. This module has
+the interface of the stores and the store in memory. `tfds_songs` has the store on disk.
 
 Axis letters: `C` channels (left and right), `S` samples.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import os
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,10 +34,10 @@ class PreparedSong(NamedTuple):
     """A song as training keeps it.
 
     Attributes:
-      name: the song's.
-      scale: an int16 value times this is the sample value.
-      voiced: int64 `[blocks]`, first samples of the blocks in which the voice sounds.
-      stems: by stem, int16 `[C, S]`.
+      name: the name of the song.
+      scale: factor from an int16 value to the sample value.
+      voiced: int64 `[blocks]`, the first sample of each block in which the voice sounds.
+      stems: int16 `[C, S]` for each of `STEMS`.
     """
 
     name: str
@@ -47,7 +47,13 @@ class PreparedSong(NamedTuple):
 
 
 def prepare_song(song: Song, sample_rate: int) -> PreparedSong:
-    """Load a song, as integers; stems that go beyond full scale are scaled down, and kept whole so.
+    """Load a song and round its samples to int16.
+
+    A song that goes beyond full scale is scaled down, both stems by the same factor, so that nothing clips.
+
+    Args:
+      song: the song.
+      sample_rate: Hz.
 
     Raises:
       SongError: if the song cannot be read.
@@ -63,12 +69,12 @@ def prepare_song(song: Song, sample_rate: int) -> PreparedSong:
 
 
 class SongStore(Protocol):
-    """Prepared songs of one split.
+    """Prepared songs of one split. A song is known by its number in the split, from 0.
 
     Attributes:
       table: lengths and voiced blocks, for `sampling`.
-      names: the songs' names.
-      scales: float32 `[songs]`; an int16 value times its song's scale is the sample value.
+      names: the names of the songs.
+      scales: float32 `[songs]`, factors from int16 values to sample values.
     """
 
     @property
@@ -79,7 +85,14 @@ class SongStore(Protocol):
     def scales(self) -> np.ndarray: ...  # noqa: D102
 
     def read(self, stem: str, song: int, start: int, samples: int) -> np.ndarray:
-        """int16 `[C, samples]` of a stem from sample `start` on, zeros where the song has ended."""
+        """Read a stretch of a stem, int16 `[C, samples]`, with zeros beyond the end of the song.
+
+        Args:
+          stem: one of `STEMS`.
+          song: number of the song.
+          start: first sample of the stretch in the song.
+          samples: length of the stretch.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +100,9 @@ class MemoryStore:
     """A `SongStore` in memory.
 
     Attributes:
-      table, names, scales: as `SongStore` has them.
-      first: int64 `[songs]`, the first sample of each song in `stems`.
-      stems: by stem, int16 `[C, S]`: all songs, one after the other.
+      table, names, scales: as in `SongStore`.
+      first: int64 `[songs]`, where in `stems` each song begins.
+      stems: int16 `[C, S]` for each of `STEMS`, all songs one after the other.
     """
 
     table: SongTable
@@ -100,7 +113,7 @@ class MemoryStore:
 
     @classmethod
     def of(cls, songs: list[PreparedSong]) -> MemoryStore:
-        """Songs prepared just now; `songs` is empty afterwards, so that memory holds them once."""
+        """A store of these songs. The list `songs` is emptied, so that its memory is freed on the way."""
         store = cls._empty(
             SongTable.of([song.stems["vocals"].shape[1] for song in songs], [s.voiced for s in songs]),
             tuple(song.name for song in songs),
@@ -113,12 +126,12 @@ class MemoryStore:
 
     @classmethod
     def copy_of(cls, source: SongStore) -> MemoryStore:
-        """All that another store holds."""
+        """A store in memory of all that another store holds."""
         store = cls._empty(source.table, source.names, source.scales)
         for song, (first, length) in enumerate(
             zip(store.first, source.table.samples.tolist(), strict=True)
         ):
-            # Both stems of a stretch, one right after the other: they may lie in the same records.
+            # Both stems of a stretch are read before the next: they may lie in the same records.
             for start in range(0, length, _STRETCH):
                 count = min(_STRETCH, length - start)
                 for stem, whole in store.stems.items():
@@ -128,13 +141,14 @@ class MemoryStore:
 
     @classmethod
     def _empty(cls, table: SongTable, names: tuple[str, ...], scales: np.ndarray) -> MemoryStore:
+        """A store with room for the songs' samples, which are still to be written."""
         ends = np.cumsum(table.samples, dtype=np.int64)
         total = int(ends[-1]) if len(ends) else 0
         stems = {s: np.empty((2, total), np.int16) for s in STEMS}
         return cls(table, names, scales, ends - table.samples, stems)
 
     def read(self, stem: str, song: int, start: int, samples: int) -> np.ndarray:
-        """int16 `[C, samples]` of a stem from sample `start` on, zeros where the song has ended."""
+        """As `SongStore.read`."""
         there = max(0, min(samples, int(self.table.samples[song]) - start))
         place = self.first[song] + start
         piece = self.stems[stem][:, place : place + there]
@@ -142,13 +156,17 @@ class MemoryStore:
 
 
 def whole_song(store: SongStore, song: int) -> Stems:
-    """A song of a store as floats."""
+    """A whole song of a store; the stems are float32 `[S, C]`."""
     samples = int(store.table.samples[song])
     return Stems(*(store.read(s, song, 0, samples).T * store.scales[song] for s in STEMS))
 
 
 def load_all(library: Library, sample_rate: int) -> dict[str, MemoryStore]:
-    """A store in memory for each of `SPLITS`, straight from the songs' files.
+    """Read the songs of a library from their files: a store in memory for each of `SPLITS`.
+
+    Args:
+      library: the songs.
+      sample_rate: Hz.
 
     Raises:
       SongError: if a song cannot be read.
@@ -161,12 +179,12 @@ def load_all(library: Library, sample_rate: int) -> dict[str, MemoryStore]:
 
 
 def song_count(library: Library) -> int:
-    """How many songs training reads."""
+    """The number of songs that training reads: those of `SPLITS`."""
     return sum(len(library.splits[s]) for s in SPLITS)
 
 
 def with_progress(library: Library) -> Library:
-    """The same songs, logging as those of `SPLITS` are loaded, with the time left."""
+    """A library of the songs of `SPLITS`. Loading one of them logs how many are done and the time left."""
     begin, done, count = time.monotonic(), 0, song_count(library)
 
     def counting(song: Song) -> Song:
@@ -185,21 +203,5 @@ def with_progress(library: Library) -> Library:
 
 
 def memory_bytes(samples: int) -> int:
-    """Bytes that so many samples of songs take, in memory or on a device: two stems, stereo, int16."""
+    """Bytes that `samples` samples of songs take, in memory or on a device: two stems, stereo, int16."""
     return samples * len(STEMS) * 2 * 2
-
-
-def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of memory that can be had without making others swap, as Linux and its containers say.
-
-    Elsewhere half of what the machine has. `root` is where the file systems are that tell.
-    """
-    free = []
-    with contextlib.suppress(OSError, StopIteration, ValueError):
-        lines = (root / "proc/meminfo").read_text(encoding="ascii").splitlines()
-        free.append(next(int(x.split()[1]) * 1024 for x in lines if x.startswith("MemAvailable:")))
-    with contextlib.suppress(OSError, ValueError):  # ValueError: "max", no limit
-        group = root / "sys/fs/cgroup"
-        limit, used = (int((group / f"memory.{x}").read_text()) for x in ("max", "current"))
-        free.append(max(0, limit - used))
-    return min(free) if free else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2

@@ -81,7 +81,7 @@ class ResidentSongs(NamedTuple):
         return Crops(
             read("vocals", plan.voice_song, plan.voice_start),
             read("accompaniment", plan.other_song, plan.other_start),
-            *gains(plan, self.scales, jnp),
+            *gains(plan, self.scales),
             weight,
         )
 

@@ -1,13 +1,17 @@
-"""Stems on disk as songs: what lies under a folder, how it is split, and how it is read.
+"""Songs as stems: what a song and a library of songs are, and the songs in a folder on disk.
 
-Three layouts are understood, with or without `train/`, `valid/` and `test/` folders above the songs:
+A song may lie on disk in three layouts. Above the songs there may be folders `train/`, `valid/` and
+`test/`.
 
 * MUSDB18-HQ: `<Artist - Title>/{mixture,vocals,drums,bass,other}.wav`
-* any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*` (see `audio.SUFFIXES`)
-* MUSDB18: `<Artist - Title>.stem.mp4` (needs the `av` extra)
+* any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*`, with any suffix of
+  `audio.files.SUFFIXES`
+* MUSDB18: `<Artist - Title>.stem.mp4`, which needs the `av` extra
 
-Training always mixes vocals and accompaniment itself; a mixture that is given is what is separated when the
-song is scored.
+Training mixes vocals and accompaniment itself, even if a mixture is given. When the song is scored, the
+given mixture is what is separated.
+
+Axis letters: `S` samples, `C` channels. Sample values are floats with full scale at 1.0.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vocalsep_jax import audio
+from vocalsep_jax.audio.files import STEM_FILE_SUFFIX, SUFFIXES, AudioError, Reader, read
+from vocalsep_jax.audio.resampling import resample
 
 log = logging.getLogger(__name__)
 
@@ -43,17 +48,17 @@ MUSDB_VALIDATION = (
     "Meaxic - Take A Step",
     "Traffic Experiment - Sirens",
 )
-"""The validation songs published with MUSDB18, all from its training part."""
+"""The validation songs that are published with MUSDB18. All are in its training part."""
 
 _ACCOMPANIMENT_STEMS = ("drums", "bass", "other")
 _STEM_FILE_ORDER = ("mixture", *_ACCOMPANIMENT_STEMS, "vocals")
 _LENGTH_TOLERANCE_SECONDS = 1.0
 _SILENCE = 1e-4  # peak, -80 dBFS
-_MIXTURE_DIFFERS = 0.03  # of the mixture's RMS: -30 dB, more than lossy coding brings
+_MIXTURE_DIFFERS = 0.03  # of the mixture's RMS: -30 dB, more than what lossy coding changes
 
 
 class SongError(Exception):
-    """Songs cannot be used; the message names the file or folder and says what to do."""
+    """A song or a folder of songs cannot be used. The message names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,8 @@ class Stems:
 
     Attributes:
       vocals, accompaniment: float32 `[S, 2]`, equally long.
-      given_mixture: the mixture that came with the stems, as long as they are, if one did. It may differ
-        from their sum (mastering, lossy coding).
+      given_mixture: float32 `[S, 2]`, the mixture that came with the stems, or None if there was none. It
+        may differ from the sum of the stems, by mastering or lossy coding.
     """
 
     vocals: np.ndarray
@@ -72,7 +77,7 @@ class Stems:
 
     @property
     def mixture(self) -> np.ndarray:
-        """What is separated, float32 `[S, 2]`: the given mixture, else the sum of the stems."""
+        """The mixture to separate, float32 `[S, 2]`: the given one if there is one, else the stems' sum."""
         if self.given_mixture is not None:
             return self.given_mixture
         return self.vocals + self.accompaniment
@@ -84,8 +89,8 @@ class Song:
 
     Attributes:
       name: unique within a library, usually "Artist - Title".
-      load: reads (or generates) the stems at a sample rate in Hz; raises SongError.
-      fingerprint: changes whenever what `load` returns may have changed.
+      load: maps a sample rate in Hz to the stems, which it reads or generates; may raise SongError.
+      fingerprint: another one whenever `load` may give other stems.
     """
 
     name: str
@@ -95,11 +100,11 @@ class Song:
 
 @dataclass(frozen=True)
 class Library:
-    """Songs by split, disjoint.
+    """Songs in splits. No song is in two of them.
 
     Attributes:
-      source: what the songs come from, for messages.
-      splits: songs of `train`, `valid` and `test`; a split may be empty.
+      source: where the songs come from, for messages and as a key of the song cache.
+      splits: the songs of each of `SPLITS`; a split may be empty.
       validation_choice: how the validation songs were chosen, for the log.
     """
 
@@ -108,7 +113,7 @@ class Library:
     validation_choice: str = ""
 
     def fingerprint(self, splits: Sequence[str] = SPLITS) -> str:
-        """A digest of the songs in `splits` (and of which split they are in)."""
+        """A digest of the songs in `splits` and of the split that each is in."""
         content = [[s, [[x.name, x.fingerprint] for x in self.splits.get(s, ())]] for s in splits]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
@@ -116,15 +121,27 @@ class Library:
 def find_library(
     root: str | Path, *, valid_songs: int = 0, valid_names: Sequence[str] = (), seed: int = 0
 ) -> Library:
-    """Find the songs under `root` and decide which ones validate.
+    """Find the songs in a folder and choose those to validate on.
 
-    Validation songs are, in this order of preference: those named in `valid_names`; the published
-    MUSDB18 list, if songs of it are there; the songs under `valid/`; `valid_songs` training songs (a
-    tenth of them, at least one, if 0) chosen by `seed`.
+    The validation songs are the first of these that there are:
+
+    * the songs named in `valid_names`
+    * the songs of MUSDB18's published list, with those under `valid/`
+    * the songs under `valid/`
+    * some of the training songs, chosen at random
+
+    All other songs under `train/` and `valid/` are trained on. Songs in a folder without `train/`, `valid/`
+    and `test/` are training songs.
+
+    Args:
+      root: the folder.
+      valid_songs: how many songs are chosen at random; a tenth of the training songs, at least one, if 0.
+      valid_names: names of the songs to validate on; may be empty.
+      seed: of the random choice.
 
     Raises:
-      SongError: if there are no songs, fewer than two for training and validation, two of one name,
-        or none of a name in `valid_names`.
+      SongError: if there is no such folder, there are no songs in it, two songs of one split have the same
+        name, or no song has a name in `valid_names`.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -135,7 +152,7 @@ def find_library(
     if not train and not valid and not found.get("test"):
         raise SongError(
             f"{root}: no songs found; each song is a folder with vocals.* and accompaniment.*, "
-            f"mixture.* or drums/bass/other.*, or a {audio.STEM_FILE_SUFFIX} file, "
+            f"mixture.* or drums/bass/other.*, or a {STEM_FILE_SUFFIX} file, "
             "under train/ (and valid/, test/) or directly in this folder"
         )
     for split in SPLITS:
@@ -171,7 +188,11 @@ def find_library(
 
 
 def check_trainable(library: Library) -> None:
-    """Raise SongError unless there are songs to train and to validate on."""
+    """Check that there are songs to train on and songs to validate on.
+
+    Raises:
+      SongError: if there are not.
+    """
     if not library.splits["train"] or not library.splits["valid"]:
         raise SongError(
             f"{library.source}: training needs at least two songs, one of them to validate on; "
@@ -181,35 +202,52 @@ def check_trainable(library: Library) -> None:
 
 
 def _find_songs(folder: Path) -> list[Song]:
-    """The songs directly in `folder`, by name."""
-    songs = []
-    for entry in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if entry.name.startswith("."):
-            continue
-        if entry.is_file() and entry.name.endswith(audio.STEM_FILE_SUFFIX):
-            name = entry.name.removesuffix(audio.STEM_FILE_SUFFIX)
-            songs.append(_song(name, _load_stem_file, {"all": entry}))
-        elif entry.is_dir():
-            files = _stem_files(entry)
-            if "vocals" in files and _accompaniment_of(files):
-                songs.append(_song(entry.name, _load_folder, files))
-            elif files:
-                log.warning(
-                    "%s: skipped, it needs vocals.* and one of accompaniment.*, mixture.* or "
-                    "drums/bass/other.*; it has %s",
-                    entry,
-                    ", ".join(sorted(p.name for p in files.values())),
-                )
-    return songs
+    """The songs directly in `folder`, sorted. The first of `LAYOUTS` that knows an entry takes it."""
+    entries = sorted(folder.iterdir()) if folder.is_dir() else []
+    shown = [entry for entry in entries if not entry.name.startswith(".")]
+    found = (next(filter(None, (layout(entry) for layout in LAYOUTS)), None) for entry in shown)
+    return [song for song in found if song is not None]
+
+
+def stem_file(entry: Path) -> Song | None:
+    """The song in a file `<Artist - Title>.stem.mp4` of MUSDB18, else None."""
+    if not entry.is_file() or not entry.name.endswith(STEM_FILE_SUFFIX):
+        return None
+    return _song(entry.name.removesuffix(STEM_FILE_SUFFIX), _load_stem_file, {"all": entry})
+
+
+def stem_folder(entry: Path) -> Song | None:
+    """The song in a folder of stems, else None.
+
+    A song has `vocals.*` and one of `accompaniment.*`, `mixture.*`, or all of `{drums,bass,other}.*`. A
+    folder with other stems is skipped with a warning.
+    """
+    if not entry.is_dir():
+        return None
+    files = _stem_files(entry)
+    if "vocals" in files and _accompaniment_of(files):
+        return _song(entry.name, _load_folder, files)
+    if files:
+        log.warning(
+            "%s: skipped, it needs vocals.* and one of accompaniment.*, mixture.* or "
+            "drums/bass/other.*; it has %s",
+            entry,
+            ", ".join(sorted(p.name for p in files.values())),
+        )
+    return None
+
+
+LAYOUTS: tuple[Callable[[Path], Song | None], ...] = (stem_file, stem_folder)
+"""How a song may lie on disk. A layout maps an entry of a folder to the song it is, or to None."""
 
 
 def _stem_files(folder: Path) -> dict[str, Path]:
-    """Stem name -> file, for the names a song is made of."""
+    """The stems in a folder: stem name -> file. Other files are left out."""
     known = {"vocals", "accompaniment", "mixture", *_ACCOMPANIMENT_STEMS}
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         stem = path.stem.lower()
-        if stem in known and path.suffix.lower() in audio.SUFFIXES and path.is_file():
+        if stem in known and path.suffix.lower() in SUFFIXES and path.is_file():
             if stem in files:
                 raise SongError(f"{folder}: two files for {stem}: {files[stem].name}, {path.name}")
             files[stem] = path
@@ -217,7 +255,10 @@ def _stem_files(folder: Path) -> dict[str, Path]:
 
 
 def _accompaniment_of(files: dict[str, Path]) -> tuple[str, ...]:
-    """The stems whose sum is the accompaniment; `mixture` means mixture minus vocals."""
+    """The stems whose sum is the accompaniment, or none.
+
+    `("mixture",)` stands for the mixture minus the vocals.
+    """
     if "accompaniment" in files:
         return ("accompaniment",)
     if all(s in files for s in _ACCOMPANIMENT_STEMS):
@@ -226,25 +267,34 @@ def _accompaniment_of(files: dict[str, Path]) -> tuple[str, ...]:
 
 
 def _song(name: str, load: Callable[[str, dict[str, Path], int], Stems], files: dict[str, Path]) -> Song:
+    """A song in files. Its fingerprint is made of their names, sizes and times of change."""
     stats = sorted((k, p.name, p.stat().st_size, p.stat().st_mtime_ns) for k, p in files.items())
     digest = hashlib.sha256(json.dumps(stats).encode()).hexdigest()[:16]
     return Song(name, lambda rate: load(name, files, rate), digest)
 
 
 def _read_stereo(path: Path, rate: int) -> np.ndarray:
-    """A stem as float32 `[S, 2]` at `rate`."""
+    """Read a stem, float32 `[S, 2]` at `rate` Hz."""
     try:
-        samples, file_rate = audio.read(path)
-    except audio.AudioError as error:
+        samples, file_rate = read(path)
+    except AudioError as error:
         raise SongError(f"{error}; replace the file, or move its song out of the folder") from error
-    resampled = audio.resample(as_stereo(samples, path), file_rate, rate)
+    resampled = resample(as_stereo(samples, path), file_rate, rate)
     if not len(resampled):
         raise SongError(f"{path}: is too short to be resampled; move its song out of the folder")
     return resampled
 
 
 def as_stereo(samples: np.ndarray, path: Path) -> np.ndarray:
-    """`[S, 1 or 2]` as `[S, 2]`; raises SongError for more channels."""
+    """Make mono samples stereo: `[S, 1]` or `[S, 2]` -> `[S, 2]`.
+
+    Args:
+      samples: the samples.
+      path: their file, for the message.
+
+    Raises:
+      SongError: if there are more than two channels.
+    """
     if samples.shape[1] > 2:
         raise SongError(
             f"{path}: has {samples.shape[1]} channels; training songs are mono or stereo, mix it down"
@@ -253,6 +303,7 @@ def as_stereo(samples: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:
+    """Load the song in a folder of stems."""
     stems = {k: _read_stereo(p, rate) for k, p in files.items()}
     length = _common_length(files["vocals"].parent, stems, rate)
     stems = {k: x[:length] for k, x in stems.items()}
@@ -263,10 +314,11 @@ def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:
 
 
 def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
+    """Load the song in a `.stem.mp4`, which is `files["all"]`."""
     path = files["all"]
     streams, file_rate = _decode_stem_file(path)
     stems = {
-        k: audio.resample(as_stereo(x, path), file_rate, rate)
+        k: resample(as_stereo(x, path), file_rate, rate)
         for k, x in zip(_STEM_FILE_ORDER, streams, strict=True)
     }
     length = _common_length(path, stems, rate)
@@ -278,16 +330,16 @@ def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
 def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
     """The five audio streams of a `.stem.mp4`, float32 `[S, C]` each, and their sample rate."""
     try:
-        with audio.Reader(path) as reader:
+        with Reader(path) as reader:
             count, rate = reader.streams, reader.rate
         if count != len(_STEM_FILE_ORDER):
             raise SongError(
                 f"{path}: has {count} audio streams, a MUSDB18 stem file has "
                 f"{len(_STEM_FILE_ORDER)}; use another file"
             )
-        # One pass a stream: decoding interleaved packets needs no less.
-        streams = [audio.read(path, stream) for stream in range(count)]
-    except audio.AudioError as error:
+        # The file is read once for each stream.
+        streams = [read(path, stream) for stream in range(count)]
+    except AudioError as error:
         raise SongError(str(error)) from error
     if any(other != rate for _, other in streams):
         raise SongError(f"{path}: its streams differ in sample rate; use another file")
@@ -299,7 +351,11 @@ def _sum(stems: dict[str, np.ndarray], parts: Sequence[str]) -> np.ndarray:
 
 
 def _common_length(where: Path, stems: dict[str, np.ndarray], rate: int) -> int:
-    """The length all stems are cut to; raises SongError if they differ by more than padding."""
+    """The length in samples to cut all stems to: that of the shortest.
+
+    Raises:
+      SongError: if they differ by more than `_LENGTH_TOLERANCE_SECONDS`.
+    """
     lengths = {k: x.shape[0] for k, x in stems.items()}
     shortest, longest = min(lengths.values()), max(lengths.values())
     seconds = (longest - shortest) / rate
@@ -314,7 +370,7 @@ def _common_length(where: Path, stems: dict[str, np.ndarray], rate: int) -> int:
 
 
 def _report_difference(name: str, mixture: np.ndarray, song: Stems) -> None:
-    """Warn when a given mixture is not the sum of the stems."""
+    """Warn if a given mixture is not the sum of the stems."""
     rms = float(np.sqrt(np.mean(np.square(mixture, dtype=np.float64))))
     difference = float(
         np.sqrt(np.mean(np.square(mixture - (song.vocals + song.accompaniment), dtype=np.float64)))
@@ -329,7 +385,7 @@ def _report_difference(name: str, mixture: np.ndarray, song: Stems) -> None:
 
 
 def _checked(name: str, song: Stems) -> Stems:
-    """Warn of what makes a song useless or odd for training, though it can be read."""
+    """Give the song back; warn if its mixture is not the sum of its stems, or if a stem is silent."""
     if song.given_mixture is not None:
         _report_difference(name, song.given_mixture, song)
     for stem, x in (("vocals", song.vocals), ("accompaniment", song.accompaniment)):
@@ -339,5 +395,5 @@ def _checked(name: str, song: Stems) -> Stems:
 
 
 def names(songs: Iterable[Song]) -> list[str]:
-    """Names of the songs, in order."""
+    """The names of the songs, in the same order."""
     return [s.name for s in songs]

@@ -1,8 +1,11 @@
-"""Songs as a TensorFlow Datasets data set: int16 stems in chunks that can be read in any order.
+"""The song cache: prepared songs on disk, as a data set of TensorFlow Datasets (TFDS).
 
-`prepare` writes the songs of a library once, as ArrayRecord files, into a cache folder; later runs read
-them from there. The cache remembers the fingerprint of its source and is written anew when the source
-has changed.
+`prepare` writes the songs of a library into a cache folder, as ArrayRecord files. Later runs read them from
+there. The cache keeps the fingerprint of the library. When the songs have changed, it is written again.
+
+A record is a chunk of a song: its int16 samples, both stems. Chunks can be read in any order.
+
+Axis letters: `C` channels (left and right).
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-import vocalsep_jax.quiet_tensorflow  # noqa: F401, before TFDS imports TensorFlow its own way
+import vocalsep_jax.runtime.quiet_tensorflow  # noqa: F401, before TFDS imports TensorFlow its own way
 from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_song, song_count, with_progress
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.data.songs import Library, SongError
@@ -32,24 +35,26 @@ import tensorflow_datasets as tfds  # isort: skip
 log = logging.getLogger(__name__)
 
 CHUNK = 65_536
-"""Samples in a chunk: 1.5 s, so that a crop of a second touches two at the most."""
+"""Samples in a chunk: 1.5 s at 44.1 kHz, so that a crop of a second lies in two chunks at most."""
 
 _RECORDS_KEPT = 32
+"""Number of records that a store remembers."""
+
 _MADE_AGAIN = "delete it, it is made again"
 DEFAULT_CACHE = "~/.cache/vocalsep_jax/songs"
 
 
 class SongChunks(tfds.core.GeneratorBasedBuilder):
-    """The TFDS builder: one example a chunk, in order of song and place.
+    """The TFDS builder. Examples are chunks, in the order of the songs and of their place in the song.
 
-    `DatasetInfo.metadata` keeps the source's fingerprint and, for each split, the songs' names, lengths,
-    full-scale values and voiced blocks.
+    `DatasetInfo.metadata` holds the fingerprint of the library under "fingerprint". Under "songs" it holds,
+    by split, what is known of each song: name, length, scale, first chunk and voiced blocks.
     """
 
     VERSION = tfds.core.Version("2.0.0")
 
     def __init__(self, *, library: Library | None = None, sample_rate: int = 0, **kwargs: Any):
-        """A builder that reads an existing data set or, given a library, can write one."""
+        """A builder that reads a data set, or writes one if it is given a library and a rate in Hz."""
         self._library = library
         self._sample_rate = sample_rate
         super().__init__(file_format="array_record", **kwargs)
@@ -95,12 +100,17 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
 
 
 def _padded(chunk: np.ndarray) -> np.ndarray:
+    """`[C, up to CHUNK]` with zeros at the end, `[C, CHUNK]`."""
     return np.pad(chunk, ((0, 0), (0, CHUNK - chunk.shape[1])))
 
 
 @dataclasses.dataclass(frozen=True)
 class ChunkStore:
-    """A `prepared.SongStore` whose songs are read from the cache as they are needed."""
+    """A `prepared.SongStore` that reads from the cache what it is asked for.
+
+    Attributes:
+      table, names, scales: as in `SongStore`.
+    """
 
     table: SongTable
     names: tuple[str, ...]
@@ -109,14 +119,18 @@ class ChunkStore:
     _source: Any
 
     def read(self, stem: str, song: int, start: int, samples: int) -> np.ndarray:
-        """int16 `[C, samples]` of a stem from sample `start` on, zeros where the song has ended."""
+        """As `SongStore.read`.
+
+        Raises:
+          SongError: if the cache is damaged.
+        """
         length = int(self.table.samples[song])
         end = min(start + samples, length)
         out = np.zeros((2, samples), np.int16)
         for chunk in range(start // CHUNK, -(-end // CHUNK)):
             try:
                 example = self._record(int(self._first_chunks[song]) + chunk)
-            except Exception as error:  # whatever readers of records and of their fields find wrong
+            except Exception as error:  # the readers of records raise errors of many kinds
                 reason = str(error).strip().splitlines()[0][:200]
                 raise SongError(f"the song cache is damaged ({reason}); {_MADE_AGAIN}") from error
             if (example["song"], example["chunk"]) != (song, chunk):
@@ -128,19 +142,19 @@ class ChunkStore:
 
     @functools.cached_property
     def _record(self) -> Callable[[int], Any]:
-        """Reads a record; remembers the latest, since a record holds both stems."""
+        """Read record n. The latest records are remembered, since the other stem is in the same record."""
         return functools.lru_cache(_RECORDS_KEPT)(self._source.__getitem__)
 
 
 def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[str, ChunkStore]:
-    """Write the library's training and validation songs to the cache, unless they are there.
+    """Write the training and validation songs of a library to the cache, unless they are there already.
 
-    Processes that share the cache folder wait for the one that writes. Progress is logged.
+    One process writes, and the others that share the cache folder wait for it. Progress is logged.
 
     Args:
-      library: songs to prepare.
+      library: the songs.
       sample_rate: Hz.
-      cache: folder for prepared songs; `DEFAULT_CACHE` if empty.
+      cache: folder that holds the caches of all libraries; `DEFAULT_CACHE` if empty.
 
     Returns:
       A store for each of `train` and `valid`.
@@ -151,8 +165,9 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
     fingerprint = library.fingerprint(SPLITS)
     source = library.source if not Path(library.source).is_dir() else str(Path(library.source).resolve())
     slug = re.sub(r"[^A-Za-z0-9]+", "-", Path(source).name).strip("-").lower()[:40]
-    # The choice of validation songs is part of the name, so that runs that differ in it do not undo
-    # each other's cache; a change of the files themselves is found by the fingerprint.
+    # The names and the split of the songs are part of the folder's name. So runs that differ in their
+    # validation songs have a cache each, and do not overwrite each other's. The fingerprint tells when a
+    # song's file has changed.
     choice = [[s.name for s in library.splits[split]] for split in SPLITS]
     place = hashlib.sha256(repr((source, sample_rate, choice)).encode()).hexdigest()[:8]
     folder = Path(cache or DEFAULT_CACHE).expanduser() / f"{slug}-{sample_rate}-{place}"
@@ -172,16 +187,18 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
 
 
 def _write(library: Library, sample_rate: int, folder: Path) -> None:
+    """Write the data set of a library into its folder."""
     log.info("preparing %d songs from %s in %s", song_count(library), library.source, folder)
-    for left_over in folder.glob("song_chunks/*"):  # of a process that was killed, or of an older version
+    for left_over in folder.glob("song_chunks/*"):  # by a process that was killed, or by an older version
         shutil.rmtree(left_over)
     tfds.disable_progress_bar()
     builder = SongChunks(library=with_progress(library), sample_rate=sample_rate, data_dir=str(folder))
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints about downloads, and there are none
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads; it does not
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
 def _store(builder: SongChunks, split: str) -> ChunkStore:
+    """A split of a data set that has been written."""
     songs = builder.info.metadata["songs"][split]
     return ChunkStore(
         table=SongTable.of([s["samples"] for s in songs], [s["voiced"] for s in songs]),
@@ -194,7 +211,7 @@ def _store(builder: SongChunks, split: str) -> ChunkStore:
 
 @contextlib.contextmanager
 def _lock(path: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `path`, which other processes on this file system respect."""
+    """Hold an exclusive lock on the file `path`. Another process that wants it waits."""
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -5,6 +5,8 @@ Axis letters: `F` linear frequency bins, `G` bins of the network's frequency sca
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,30 +14,36 @@ from jax import lax
 
 Array = jax.Array
 
-INPUT_TRANSFORMS = ("raw", "log", "log1p")
 FREQUENCY_SCALES = ("linear", "coseparation")
 
 _BASE = 21.0
 """Base of the co-separation warp: its exponential runs from 1 to 21 as frequency runs up to Nyquist."""
 
 
-def transform_input(magnitude: Array, kind: str) -> Array:
-    """What the network sees of a magnitude.
+def raw(magnitude: Array) -> Array:
+    """The magnitude itself: `[B, F, T]` -> `[B, F, T, 1]`."""
+    return magnitude[..., None]
 
-    `raw` is the magnitude itself, `log` its natural logarithm after adding 1e-10 (the
-    co-separation front end), `log1p` is ln(1 + 100 |X|): a logarithm above |X| = 0.01, about the
-    level of a quiet but audible bin, that does not spend its range on what lies below hearing.
 
-    Raises:
-      ValueError: if `kind` is not one of `INPUT_TRANSFORMS`.
+def log(magnitude: Array) -> Array:
+    """Its natural logarithm after adding 1e-10, the co-separation front end: `[B, F, T]` -> `[B, F, T, 1]`."""
+    return jnp.log(magnitude + 1e-10)[..., None]
+
+
+def log1p(magnitude: Array) -> Array:
+    """`ln(1 + 100 |X|)`: `[B, F, T]` -> `[B, F, T, 1]`.
+
+    A logarithm above |X| = 0.01, about the level of a quiet but audible bin, that does not spend its range on
+    what lies below hearing.
     """
-    if kind == "raw":
-        return magnitude
-    if kind == "log":
-        return jnp.log(magnitude + 1e-10)
-    if kind == "log1p":
-        return jnp.log1p(100.0 * magnitude)
-    raise ValueError(f"input_transform must be one of {', '.join(INPUT_TRANSFORMS)}, not {kind!r}")
+    return jnp.log1p(100.0 * magnitude)[..., None]
+
+
+INPUT_TRANSFORMS: dict[str, Callable[[Array], Array]] = {"raw": raw, "log": log, "log1p": log1p}
+"""What the network sees of a magnitude: float32 `[B, F, T]`, at least 0, to input features `[B, F, T, C]`.
+
+A further feature of the same magnitude is a further channel of the result: the first layer takes as many as come.
+"""
 
 
 def warp(magnitude: Array, bins: int) -> Array:

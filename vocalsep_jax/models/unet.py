@@ -7,20 +7,13 @@ BatchNorm and ReLU up; skips concatenated on channels; a sigmoid at the end.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vocalsep_jax.models.frontend import (
-    FREQUENCY_SCALES,
-    INPUT_TRANSFORMS,
-    transform_input,
-    unwarp,
-    warp,
-)
+from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
 from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm
 
 Array = jax.Array
@@ -77,7 +70,7 @@ class UNet(nn.Module):
         if self.frequency_scale == "coseparation":
             x = warp(x, self.frequency_bins)
         down, up = layer_channels(self.width, self.depth)
-        x = transform_input(x, self.input_transform)[..., None].astype(self.dtype)
+        x = INPUT_TRANSFORMS[self.input_transform](x).astype(self.dtype)
         down_conv, up_conv = FORMS[self.convolutions]
         skips = []
         renew = train and not self.freeze_statistics
@@ -104,6 +97,7 @@ class UNet(nn.Module):
 
     def check_patch(self, bins: int, frames: int) -> None:
         """Raise ValueError unless the layers can halve patches of so many linear bins and frames."""
+        layer_channels(self.width, self.depth)
         if self.frequency_scale == "coseparation":
             bins = self.frequency_bins
         factor = 2**self.depth
@@ -130,36 +124,3 @@ def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:
 def is_encoder(name: str) -> bool:
     """Whether a module of the network (`down1`, `down1_norm`, `up1`, ...) belongs to its encoder."""
     return name.startswith("down")
-
-
-def unet_from_config(
-    config: Mapping[str, Any], axis_name: str | None = None, *, freeze_statistics: bool = False
-) -> UNet:
-    """The network that a config (or a run's, as read back) describes.
-
-    Raises:
-      ValueError: if it names an unknown dtype, input transform or frequency scale, or has sizes that
-        no network has.
-    """
-    model = config["model"]
-    choices = {
-        "model.dtype": (model["dtype"], ("float32", "bfloat16")),
-        "input_transform": (config["input_transform"], INPUT_TRANSFORMS),
-        "frequency_scale": (config["frequency_scale"], FREQUENCY_SCALES),
-    }
-    for field, (value, allowed) in choices.items():
-        if value not in allowed:
-            raise ValueError(f"{field} must be one of {', '.join(allowed)}, not {value!r}")
-    if config["frequency_bins"] < 2:
-        raise ValueError(f"frequency_bins must be at least 2, got {config['frequency_bins']}")
-    layer_channels(model["width"], model["depth"])
-    return UNet(
-        width=model["width"],
-        depth=model["depth"],
-        dtype=jnp.dtype(model["dtype"]),
-        input_transform=config["input_transform"],
-        frequency_scale=config["frequency_scale"],
-        frequency_bins=config["frequency_bins"],
-        freeze_statistics=freeze_statistics,
-        axis_name=axis_name,
-    )

@@ -1,0 +1,1 @@
+"""Sound: files, containers, resampling; the STFT and masks of spectrograms."""

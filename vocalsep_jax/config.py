@@ -1,0 +1,385 @@
+"""The config of a run: every field there is, its default, and what it may be.
+
+The defaults are the reference recipe, number for number; `configs/base.py` hands them out, the other config
+files change some by name. `parse` is the one way from a config file's ConfigDict, from nested dictionaries and
+from a run's `config.json` to a `Config`. All checks are made here; what is above works with attributes.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.data.augmentation import Augmentation
+from vocalsep_jax.data.placement import PLACEMENTS, STFT_ON
+from vocalsep_jax.data.random_numbers import STREAM_LENGTH
+from vocalsep_jax.measures.losses import LOSSES
+from vocalsep_jax.models import DTYPES
+from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
+from vocalsep_jax.models.networks import NETWORKS, Network, make_network
+from vocalsep_jax.runtime.devices import MODES
+from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of
+
+FORMAT = 4
+"""Of the config in a run's `config.json`."""
+
+RESUMABLE_SINCE = 3
+"""Runs of older formats were trained on another stream of samples: they are read, but not resumed."""
+
+_Section = TypeVar("_Section")
+
+
+class ConfigError(ValueError):
+    """The config asks for something impossible; the message names the field."""
+
+
+@dataclass(frozen=True)
+class AudioOptions:
+    """`config.audio`: sample rate and spectrogram patches.
+
+    Attributes:
+      sample_rate: Hz.
+      n_fft: of the STFT, and length of its window; there are `n_fft / 2 + 1` bins, DC to Nyquist.
+      hop: samples from one frame to the next.
+      patch_frames: frames of a patch; 256 are 0.995 s.
+    """
+
+    sample_rate: int = option(44_100, least=1)
+    n_fft: int = option(510, least=2)
+    hop: int = option(172, least=1)
+    patch_frames: int = option(256, least=1)
+
+
+@dataclass(frozen=True)
+class BuiltinSongs:
+    """`config.data.builtin`: the generated songs that are trained on where none are given.
+
+    Attributes:
+      train_songs, valid_songs: how many.
+      seconds: length of each.
+    """
+
+    train_songs: int = option(24, least=1)
+    valid_songs: int = option(2, least=1)
+    seconds: float = option(60.0, least=1)
+
+
+@dataclass(frozen=True)
+class DataOptions(Augmentation):
+    """`config.data`: the songs, where they are kept, and (inherited) how samples of them are changed.
+
+    Attributes:
+      root: folder of songs; empty for the built-in ones.
+      cache: where prepared songs are kept; empty for `~/.cache/vocalsep_jax/songs`.
+      valid_songs: validation songs to choose where none are given; 0 for a tenth.
+      valid_names: or their names.
+      placement: of the songs: `resident` on the devices, on the `host`, or `auto`: resident if they fit.
+      stft_on: where the STFT of songs placed on the host is taken: `host`, `device`.
+      builtin: the built-in songs.
+    """
+
+    root: str = option("", may_change=True)
+    cache: str = option("", may_change=True)
+    valid_songs: int = option(0, least=0)
+    valid_names: tuple[str, ...] = option(())
+    placement: str = option("auto", choices=PLACEMENTS, may_change=True)
+    stft_on: str = option("host", choices=STFT_ON, may_change=True)
+    builtin: BuiltinSongs = dataclasses.field(default_factory=BuiltinSongs)
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """`config.model`: the network.
+
+    Attributes:
+      network: one of `models.networks.NETWORKS`.
+      width: channels of its first layer.
+      depth: number of down (and of up) layers.
+      dtype: of its activations.
+    """
+
+    network: str = option("unet", choices=NETWORKS)
+    width: int = option(64, least=1)
+    depth: int = option(7, least=1)
+    dtype: str = option("float32", choices=DTYPES)
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """`config.optimizer`: AdamW and its learning rate.
+
+    Attributes:
+      learning_rate: the highest.
+      weight_decay: decoupled, times the learning rate.
+      schedule: of the learning rate after warm-up: `constant`, or `cosine` to 0 at the last step.
+      warmup_steps: over which it rises from 0.
+      clip_norm: global norm that gradients are clipped to; 0 for no clipping.
+    """
+
+    learning_rate: float = option(1e-5, least=0)
+    weight_decay: float = option(1e-6, least=0)
+    schedule: str = option("constant", choices=("constant", "cosine"))
+    warmup_steps: int = option(0, least=0)
+    clip_norm: float = option(0.0, least=0)
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """`config.valid`: what is validated, and when.
+
+    Attributes:
+      patches: number of the fixed validation patches.
+      every_epochs: epochs between validations.
+      song_overlap: of patches, when a whole validation song is separated.
+    """
+
+    patches: int = option(512, least=1)
+    every_epochs: int = option(1, least=1)
+    song_overlap: float = option(0.25, least=0, below=1)
+
+
+@dataclass(frozen=True)
+class CheckpointOptions:
+    """`config.checkpoint`: when checkpoints are written, besides those after each validation.
+
+    Attributes:
+      every_steps: 0 for none.
+      every_minutes: 0 for none.
+    """
+
+    every_steps: int = option(500, least=0, may_change=True)
+    every_minutes: float = option(3.0, least=0, may_change=True)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All options of a run. The defaults are the reference recipe.
+
+    Attributes:
+      name: of the config; the run goes to `runs/<name>` unless told otherwise.
+      seed: of weights and of the stream of samples.
+      audio, data, model, optimizer, valid, checkpoint: sections, see there.
+      input_transform: what the network sees of a magnitude, one of `models.frontend.INPUT_TRANSFORMS`.
+      frequency_scale: `linear`, or `coseparation` for the logarithmic scale of that network.
+      frequency_bins: of a scale that is not linear.
+      batch_size: over all devices.
+      patches_per_epoch: training patches; whole batches of them make an epoch's steps.
+      epochs: of training.
+      loss: one of `measures.losses.LOSSES`.
+      init_from: a run to take weights and statistics from.
+      init_encoder: a converted encoder, or a run, to take the encoder's from.
+      freeze_encoder: what of it stays as it is: `none`, `weights`, or `weights_and_statistics`: BatchNorm's
+        statistics too.
+      unfreeze_epoch: epochs after which a frozen encoder is trained too; 0 for never.
+      encoder_lr_scale: of the learning rate, for the encoder's parameters.
+      rematerialise: less memory for large batches: compute activations anew in the backward pass.
+      parallel: how a step is spread over devices: `pmap` or `shard_map`.
+      log_every_steps: steps between lines of the log and of the history.
+      steps_per_dispatch: of resident songs; 0 for one on CPUs and up to ten elsewhere.
+      max_minutes: wall-clock limit; 0 for none.
+    """
+
+    name: str = option("base", may_change=True)
+    seed: int = option(0, least=0, below=STREAM_LENGTH)
+    audio: AudioOptions = dataclasses.field(default_factory=AudioOptions)
+    data: DataOptions = dataclasses.field(default_factory=DataOptions)
+    model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
+    input_transform: str = option("raw", choices=INPUT_TRANSFORMS)
+    frequency_scale: str = option("linear", choices=FREQUENCY_SCALES)
+    frequency_bins: int = option(256, least=2)
+    batch_size: int = option(8, least=1)
+    patches_per_epoch: int = option(13_000, least=1)
+    epochs: int = option(100, least=1)
+    loss: str = option("mse", choices=LOSSES)
+    optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
+    valid: ValidationOptions = dataclasses.field(default_factory=ValidationOptions)
+    init_from: str = option("", may_change=True)
+    init_encoder: str = option("", may_change=True)
+    freeze_encoder: str = option("none", choices=("none", "weights", "weights_and_statistics"))
+    unfreeze_epoch: int = option(0, least=0)
+    encoder_lr_scale: float = option(1.0, above=0)
+    rematerialise: bool = option(False, may_change=True)
+    parallel: str = option("pmap", choices=MODES, may_change=True)
+    log_every_steps: int = option(10, least=1, may_change=True)
+    steps_per_dispatch: int = option(0, least=0, may_change=True)
+    checkpoint: CheckpointOptions = dataclasses.field(default_factory=CheckpointOptions)
+    max_minutes: float = option(0.0, least=0, may_change=True)
+
+    def __post_init__(self) -> None:
+        """Check what fields must be together; each by itself was checked as it was read."""
+        try:
+            for prefix, section in (("", self), *_sections(self)):
+                check_fields(section, prefix)
+            self._check_together()
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+
+    @property
+    def stft(self) -> Stft:
+        """The transform."""
+        return Stft(self.audio.n_fft, self.audio.hop)
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Bins F and frames T of a patch."""
+        return self.stft.bins, self.audio.patch_frames
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps of an epoch."""
+        return self.patches_per_epoch // self.batch_size
+
+    @property
+    def last_step(self) -> int:
+        """Steps in all."""
+        return self.epochs * self.steps_per_epoch
+
+    def network(self, axis_name: str | None = None, *, freeze_statistics: bool = False) -> Network:
+        """The network, a Flax module; arguments as its attributes."""
+        return make_network(
+            self.model.network,
+            width=self.model.width,
+            depth=self.model.depth,
+            dtype=self.model.dtype,
+            input_transform=self.input_transform,
+            frequency_scale=self.frequency_scale,
+            frequency_bins=self.frequency_bins,
+            freeze_statistics=freeze_statistics,
+            axis_name=axis_name,
+        )
+
+    def _check_together(self) -> None:
+        """Raise ValueError for fields that contradict each other."""
+        if self.patches_per_epoch < self.batch_size:
+            raise ValueError(
+                f"patches_per_epoch must be at least one batch ({self.batch_size}), "
+                f"not {self.patches_per_epoch}"
+            )
+        if self.epochs * self.patches_per_epoch >= STREAM_LENGTH:
+            raise ValueError("epochs x patches_per_epoch must be below 2^32")
+        if self.init_from and self.init_encoder:
+            raise ValueError("init_from and init_encoder: a run starts from one of them, not both")
+        if self.unfreeze_epoch and self.freeze_encoder == "none":
+            raise ValueError(
+                f"unfreeze_epoch is {self.unfreeze_epoch}, but freeze_encoder is none: nothing is frozen"
+            )
+        if self.unfreeze_epoch >= self.epochs:
+            raise ValueError(
+                f"unfreeze_epoch {self.unfreeze_epoch} is never reached in {self.epochs} epochs; 0 means never"
+            )
+        if not self.audio.hop <= self.audio.n_fft // 2:
+            raise ValueError(
+                f"audio.hop must be at most audio.n_fft / 2 = {self.audio.n_fft // 2}, not {self.audio.hop}"
+            )
+        network = self.network()
+        try:
+            network.check_patch(*self.patch)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}. They come from audio.n_fft (bins: n_fft / 2 + 1), or from frequency_bins where "
+                f"frequency_scale is not linear, and from audio.patch_frames; the depth is model.depth"
+            ) from error
+
+
+def parse(fields: Any) -> Config:
+    """The config that `fields` say; those that are absent have their default.
+
+    Args:
+      fields: a `Config`, an ml_collections ConfigDict, or nested dictionaries.
+
+    Raises:
+      ConfigError: if there is no field of a name, a value is not allowed, or values contradict each other;
+        the message names the field, what is allowed, and the value given.
+    """
+    if isinstance(fields, Config):
+        return fields
+    plain = fields.to_dict() if hasattr(fields, "to_dict") else fields
+    try:
+        return _section(Config, plain, "")
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def parse_run(fields: Any, format: int) -> Config:
+    """The config in the `config.json` of a run, of this format or an earlier one.
+
+    Raises:
+      ConfigError: as `parse`; and if a field is absent without which the network's input is unknown.
+    """
+    if not isinstance(fields, Mapping):
+        raise ConfigError("it holds no fields")
+    fields = copy.deepcopy(dict(fields))
+    for name, options in (("audio", AudioOptions), ("model", ModelOptions)):
+        section = fields.get(name)
+        if not isinstance(section, Mapping):
+            raise ConfigError(f"it has no section {name}")
+        for field in dataclasses.fields(options):
+            if field.name not in section and field.name != "network":
+                raise ConfigError(f"it has no field {name}.{field.name}")
+    if format < 2:  # the front end was the model's, and had no frequency scale
+        fields["input_transform"] = fields["model"].pop("input_transform", "raw")
+    if format < 4 and isinstance(fields.get("data"), dict) and "repair" in fields["data"]:
+        fields["data"]["remix"] = fields["data"].pop("repair")
+    return parse(fields)
+
+
+def to_fields(config: Any) -> dict[str, Any]:
+    """A config, or a section of one, as nested dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Fields in which a run to resume and a config differ, as `field: old -> new`.
+
+    Those that do not change what a run computes, beyond rounding, are left out.
+    """
+    return sorted(_differences(old, new, ""))
+
+
+def _differences(old: Any, new: Any, prefix: str) -> list[str]:
+    found = []
+    for field in dataclasses.fields(old):
+        a, b = getattr(old, field.name), getattr(new, field.name)
+        if is_section(field):
+            found += _differences(a, b, f"{prefix}{field.name}.")
+        elif a != b and not rule_of(field).may_change:
+            found.append(f"{prefix}{field.name}: {_shown(a)} -> {_shown(b)}")
+    return found
+
+
+def _shown(value: Any) -> str:
+    return repr(list(value)) if isinstance(value, tuple) else repr(value)
+
+
+def _sections(options: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:
+    """The sections in options, and those within, each with what its fields' names begin with."""
+    found: list[tuple[str, Any]] = []
+    for field in dataclasses.fields(options):
+        if is_section(field):
+            path, section = f"{prefix}{field.name}.", getattr(options, field.name)
+            found += [(path, section), *_sections(section, path)]
+    return found
+
+
+def _section(kind: type[_Section], given: Any, prefix: str) -> _Section:
+    """An options dataclass of `kind` from a mapping; ValueError names the field that is wrong."""
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{prefix.rstrip('.') or 'a config'} must be a section of fields, not {given!r}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for name in given:
+        if name not in fields:
+            raise ValueError(f"the config has no field {prefix}{name}; there are {', '.join(fields)}")
+    values: dict[str, Any] = {}
+    for name, value in given.items():
+        field = fields[name]
+        if is_section(field):
+            values[name] = _section(field.default_factory, value, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            values[name] = checked(value, field, prefix + name)
+    return kind(**values)

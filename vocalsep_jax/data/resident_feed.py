@@ -1,0 +1,118 @@
+"""Batches cut from songs on the devices, inside the compiled step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vocalsep_jax.data.crops import Batch, patches
+from vocalsep_jax.data.feed import EvalStep, Recipe, TrainStep, Work
+from vocalsep_jax.data.prepared import MemoryStore
+from vocalsep_jax.data.resident import ResidentSongs
+from vocalsep_jax.data.sampling import training_plan, validation_batches
+from vocalsep_jax.runtime.devices import CompiledStep, DataParallel
+
+_STEPS_PER_DISPATCH = 10
+"""On accelerators: enough to hide what sending a step off takes."""
+
+
+def training_batch(songs: ResidentSongs, index: jax.Array, recipe: Recipe) -> Batch:
+    """The training samples `index`, uint32 `[B]`, of the stream, made on the device."""
+    plan = training_plan(recipe.seed, index, songs.table, recipe.crop, recipe.augmentation, jnp)
+    crops = songs.cut(plan, recipe.crop, jnp.ones(index.shape, jnp.float32))
+    return patches(crops, recipe.stft)
+
+
+class ResidentFeed:
+    """Songs on the devices, from which the compiled step cuts its own patches: nothing is sent to it.
+
+    One call takes up to `steps_per_dispatch` steps; with 0, one on CPUs, where a step takes much longer
+    than sending it off, and several on accelerators.
+    """
+
+    def __init__(
+        self,
+        stores: dict[str, MemoryStore],
+        recipe: Recipe,
+        parallel: DataParallel,
+        steps_per_dispatch: int = 0,
+    ):
+        """Place the songs.
+
+        Raises:
+          ValueError: if they have more samples than a device can count.
+        """
+        self._recipe, self._parallel = recipe, parallel
+        self._steps = steps_per_dispatch or (1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH)
+        self._share = recipe.batch_size // jax.process_count()
+        self._first = jax.process_index() * self._share
+        self._songs = {
+            split: ResidentSongs.of(store, recipe.crop, parallel.replicate)
+            for split, store in stores.items()
+        }
+        self._valid_table = stores["valid"].table
+        places = (self._first + np.arange(self._share)).astype(np.uint32)
+        self._places = parallel.shard(places)
+        self._counts: dict[int, Any] = {}
+
+    def wrap_training(self, step: TrainStep) -> CompiledStep:
+        """See `Feed`."""
+        recipe = self._recipe
+
+        def one(state: Any, places: Any, songs: ResidentSongs) -> tuple[Any, Any]:
+            index = state.step.astype(jnp.uint32) * np.uint32(recipe.batch_size) + places
+            return step(state, training_batch(songs, index, recipe))
+
+        def several(state: Any, places: Any, songs: ResidentSongs, count: Any) -> tuple[Any, Any]:
+            # A loop whose length is an argument: one compiled program, however many steps are asked for.
+            start = (state, jnp.zeros((), jnp.float32))
+            return lax.fori_loop(0, count, lambda _, carry: one(carry[0], places, songs), start)
+
+        if self._steps == 1:
+            return self._parallel.wrap(one, donate=True, shared=1)
+        return self._parallel.wrap(several, donate=True, shared=2)
+
+    def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
+        """See `Feed`."""
+        step = first
+        while step < last:
+            steps = min(self._steps, until(step) - step, last - step)
+            count = () if self._steps == 1 else (self._count(steps),)
+            yield Work(steps, self._places, (self._songs["train"], *count))
+            step += steps
+
+    def _count(self, steps: int) -> Any:
+        """A number of steps on the devices, sent once."""
+        if steps not in self._counts:
+            self._counts[steps] = self._parallel.replicate(np.int32(steps))
+        return self._counts[steps]
+
+    def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
+        """See `Feed`."""
+        recipe = self._recipe
+
+        def evaluate(variables: Any, samples: Any, songs: ResidentSongs) -> Any:
+            plan, weight = samples
+            return step(variables, patches(songs.cut(plan, recipe.crop, weight), recipe.stft))
+
+        return self._parallel.wrap(evaluate, donate=False, shared=1)
+
+    def validation(self) -> Iterator[Work]:
+        """See `Feed`."""
+        recipe = self._recipe
+        plan, steps = validation_batches(
+            recipe.valid_patches, self._valid_table, recipe.crop, recipe.batch_size
+        )
+        for step in range(steps):
+            samples = self._parallel.shard(plan(step, self._first, self._share))
+            yield Work(1, samples, (self._songs["valid"],))
+
+    def example(self, split: str) -> Work:
+        """See `Feed`."""
+        work = self.training(0, 1, lambda step: step + 1) if split == "train" else self.validation()
+        return next(work)

@@ -1,0 +1,1 @@
+"""Scores of separated songs whose stems are known."""

@@ -1,0 +1,61 @@
+"""The networks there are, by name. Another one is a module and an entry here.
+
+A network is a Flax module that maps magnitudes `[B, F, T]` to masks of that shape; see `Network`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+
+from vocalsep_jax.models.unet import UNet
+
+
+class Network(Protocol):
+    """What training and separation need of a network, besides what every Flax module has.
+
+    `__call__(magnitude, train=False)` maps float32 `[B, F, T]`, at least 0, to masks float32 `[B, F, T]` in
+    [0, 1].
+    """
+
+    init: Any
+    apply: Any
+    clone: Any
+
+    def check_patch(self, bins: int, frames: int) -> None:
+        """Raise ValueError unless patches of so many linear bins and frames fit the layers."""
+
+
+NETWORKS: dict[str, Any] = {"unet": UNet}
+"""Flax modules, whose attributes are the arguments of `make_network`."""
+
+
+def make_network(
+    name: str,
+    *,
+    width: int,
+    depth: int,
+    dtype: str,
+    input_transform: str,
+    frequency_scale: str,
+    frequency_bins: int,
+    freeze_statistics: bool = False,
+    axis_name: str | None = None,
+) -> Network:
+    """One of `NETWORKS`; arguments as `unet.UNet` has them.
+
+    Raises:
+      ValueError: for sizes that no network has.
+    """
+    network: Network = NETWORKS[name](
+        width=width,
+        depth=depth,
+        dtype=jnp.dtype(dtype),
+        input_transform=input_transform,
+        frequency_scale=frequency_scale,
+        frequency_bins=frequency_bins,
+        freeze_statistics=freeze_statistics,
+        axis_name=axis_name,
+    )
+    return network

@@ -1,0 +1,265 @@
+"""Checkpoints, by Orbax: `checkpoints/latest/<step>` and `checkpoints/best/<step>` of a run.
+
+A checkpoint holds the whole training state, in two items, so that separating need not read the
+optimiser's: `model` (parameters and batch statistics) and `training` (step, optimiser, metrics under
+way); and a few plain numbers in `facts`. Orbax writes under a temporary name and renames: a checkpoint
+that is there is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+_handlers = list(logging.root.handlers)
+import orbax.checkpoint as ocp
+
+logging.root.handlers[:] = _handlers  # importing Orbax logs something, for which absl installs a handler
+
+
+from vocalsep_jax.runs.folder import RunError, checkpoint_folder
+
+logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every step of a save there
+
+KINDS = ("best", "latest")
+"""Which checkpoints a run keeps, in the order of preference for separating."""
+
+
+class Restored(NamedTuple):
+    """What `Checkpoints.save` was given."""
+
+    model: Any
+    training: Any
+    facts: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of a run in training. Saving goes on in the background; `close` waits for it."""
+
+    def __init__(self, run: Path):
+        """Open (or create) the checkpoints of `run`. Every process must do so."""
+        self._managers = {
+            kind: ocp.CheckpointManager(
+                (checkpoint_folder(run) / kind).resolve(),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=1,
+                    create=True,
+                    # Both may be saving the same step at once: their barriers need names of their own.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        barrier_sync_key_prefix=kind
+                    ),
+                ),
+            )
+            for kind in KINDS
+        }
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def save(self, kind: str, step: int, model: Any, training: Any, facts: Mapping[str, Any]) -> None:
+        """Save as the `latest` or `best` checkpoint, replacing that of before.
+
+        A step that is there already (a resumed run repeats steps, with the same result) is kept.
+
+        Args:
+          kind: one of `KINDS`.
+          step: the training step.
+          model: `{"params": ..., "batch_stats": ...}`.
+          training: all else that training changes.
+          facts: plain numbers.
+        """
+        manager = self._managers[kind]
+        if step in manager.all_steps():
+            return
+        saved = manager.save(
+            step,
+            args=ocp.args.Composite(
+                model=ocp.args.StandardSave(model),
+                training=ocp.args.StandardSave(training),
+                facts=ocp.args.JsonSave(dict(facts)),
+            ),
+        )
+        if not saved:  # Orbax would rather keep a later step
+            raise RunError(f"{manager.directory}: holds a later step than {step}; move it away")
+
+    def latest_step(self) -> int | None:
+        """The step of the latest checkpoint, None if there is none."""
+        return self._managers["latest"].latest_step()
+
+    def restore_latest(self, model: Any, training: Any) -> Restored | None:
+        """What the latest checkpoint holds, placed as `model` and `training` are; None if there is none.
+
+        Raises:
+          RunError: if it is damaged.
+        """
+        manager, step = self._managers["latest"], self.latest_step()
+        if step is None:
+            return None
+        model, training = jax.tree.map(_abstract, (model, training))
+        wanted = ocp.args.Composite(
+            model=ocp.args.StandardRestore(model),
+            training=ocp.args.StandardRestore(training),
+            facts=ocp.args.JsonRestore(),
+        )
+        with _one_line_errors(Path(manager.directory) / str(step), "restored"):
+            restored = manager.restore(step, args=wanted)
+        return Restored(restored["model"], restored["training"], restored["facts"])
+
+    def forget(self) -> None:
+        """Delete all checkpoints; of a run that starts anew."""
+        for manager in self._managers.values():
+            for step in manager.all_steps():
+                manager.delete(step)
+
+    def wait(self) -> None:
+        """Wait until everything is written; training can go on afterwards."""
+        for manager in self._managers.values():
+            manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Wait until everything is written."""
+        for manager in self._managers.values():
+            manager.close()
+
+
+def has_checkpoint(run: Path) -> bool:
+    """Whether there is something in `run` to resume from."""
+    return bool(_steps(checkpoint_folder(run) / "latest"))
+
+
+def read_model(path: Path) -> tuple[Any, int]:
+    """Read parameters and batch statistics as they are, whatever network they belong to.
+
+    Args:
+      path: a run (its best checkpoint, else its latest), its `checkpoints` folder, one of `best` and
+        `latest` in it, one step's folder, or a folder that `save_model` wrote.
+
+    Returns:
+      `{"params": ..., "batch_stats": ...}` of NumPy arrays, and the step it was saved at (0 if the folder
+      does not say).
+
+    Raises:
+      RunError: if there is no checkpoint, or it is damaged.
+    """
+    folder = _step_folder(path)
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with (
+        _one_line_errors(folder, "restored"),
+        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
+    ):
+        shapes = reader.metadata(folder / "model").item_metadata.tree
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+        model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    if not _is_model(model):
+        raise RunError(f"{folder}: cannot be restored (it is not a checkpoint of this software)")
+    return jax.tree.map(np.asarray, model), int(folder.name) if folder.name.isdigit() else 0
+
+
+def restore_model(path: Path, like: Any) -> tuple[Any, int]:
+    """Read parameters and batch statistics of a network that is known.
+
+    Args:
+      path: as for `read_model`.
+      like: `{"params": ..., "batch_stats": ...}` of arrays or shapes, as the network's `init` gives.
+
+    Returns:
+      The same tree as NumPy arrays, and the step it was saved at.
+
+    Raises:
+      RunError: if there is no checkpoint, or it is not of this network.
+    """
+    model, step = read_model(path)
+    if differing := shape_differences(like, model):
+        name, wanted, found = differing[0]
+        more = f", and {len(differing) - 1} more" if len(differing) > 1 else ""
+        raise RunError(
+            f"{path}: cannot be restored, it is of another network ({name} is {found}, not {wanted}{more})"
+        )
+    return model, step
+
+
+def save_model(folder: Path, model: Any) -> None:
+    """Write `{"params": ..., "batch_stats": ...}`, or a part of it, as `folder/model`.
+
+    `folder` must not hold one yet.
+
+    Raises:
+      RunError: if it cannot be written.
+    """
+    with _one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+        writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
+
+
+def shape_differences(wanted: Any, found: Any) -> list[tuple[str, str, str]]:
+    """Where two trees of arrays differ in names or shapes: name, wanted, found (shapes, or `absent`)."""
+    a, b = named_arrays(wanted), named_arrays(found)
+
+    def text(arrays: dict[str, Any], name: str) -> str:
+        return shape_text(arrays[name].shape) if name in arrays else "absent"
+
+    pairs = [(n, text(a, n), text(b, n)) for n in a | b]
+    return [pair for pair in pairs if pair[1] != pair[2]]
+
+
+def named_arrays(tree: Any) -> dict[str, Any]:
+    """The arrays of a tree of dictionaries by name, `params/down1/kernel`."""
+    return {"/".join(k.key for k in path): x for path, x in jax.tree.leaves_with_path(tree)}
+
+
+def _is_model(tree: Any) -> bool:
+    """Whether a tree is `{"params": {module: {name: array}}, "batch_stats": ...}`."""
+    if not isinstance(tree, dict) or set(tree) != {"params", "batch_stats"}:
+        return False
+    if not all(isinstance(collection, dict) for collection in tree.values()):
+        return False
+    modules = [module for collection in tree.values() for module in collection.values()]
+    return all(
+        isinstance(module, dict) and all(isinstance(x, jax.Array) for x in module.values())
+        for module in modules
+    )
+
+
+def shape_text(shape: Iterable[int]) -> str:
+    """A shape as text, `4x4x1x64`."""
+    return "x".join(map(str, shape)) or "scalar"
+
+
+@contextlib.contextmanager
+def _one_line_errors(folder: Path, done: str) -> Iterator[None]:
+    """Turn whatever Orbax raises into a RunError; `done` is what the folder cannot be."""
+    try:
+        yield
+    except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise RunError(f"{folder}: cannot be {done} ({reason})") from error
+
+
+def _step_folder(path: Path) -> Path:
+    """The folder of the one step that `path` stands for."""
+    path = path.expanduser().resolve()
+    if not path.exists():
+        raise RunError(f"{path}: no such checkpoint or run folder")
+    if (path / "model").is_dir():
+        return path
+    for folder in (path, *(path / k for k in KINDS), *(path / "checkpoints" / k for k in KINDS)):
+        if steps := _steps(folder):
+            return max(steps, key=lambda p: int(p.name))
+    raise RunError(f"{path}: holds no checkpoint (a run writes its first after some minutes)")
+
+
+def _steps(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder of them."""
+    return [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / "model").is_dir()]
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)

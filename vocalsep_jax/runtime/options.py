@@ -1,0 +1,115 @@
+"""Fields of options: what values are allowed, and one-line errors for those that are not.
+
+The sections of the config are dataclasses of such fields. A field's default gives its type.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+
+class Rule(NamedTuple):
+    """What is allowed of a field besides its type.
+
+    Attributes:
+      choices: the values there are; None for any.
+      least, most: the smallest and the largest value.
+      above, below: what the value must be greater and smaller than.
+      may_change: whether a run may be resumed with another value: it does not change what is computed, beyond
+        rounding.
+    """
+
+    choices: tuple[Any, ...] | None = None
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    may_change: bool = False
+
+    def text(self) -> str:
+        """The rule in words; empty if it allows everything."""
+        if self.choices is not None:
+            return f"one of {', '.join(map(str, self.choices))}"
+        if self.least > -math.inf and self.most < math.inf:
+            return f"from {self.least:g} to {self.most:g}"
+        if self.least > -math.inf and self.below < math.inf:
+            return f"at least {self.least:g} and below {_number(self.below)}"
+        bounds = [
+            f"{name} {_number(value)}"
+            for name, value in (("at least", self.least), ("above", self.above), ("below", self.below))
+            if abs(value) < math.inf
+        ]
+        return " and ".join(bounds)
+
+    def allows(self, value: Any) -> bool:
+        """Whether a value of the right type is allowed."""
+        if self.choices is not None:
+            return value in self.choices
+        if isinstance(value, str | tuple):
+            return True
+        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+
+
+def option(
+    default: Any,
+    *,
+    choices: Iterable[Any] | None = None,
+    least: float = -math.inf,
+    most: float = math.inf,
+    above: float = -math.inf,
+    below: float = math.inf,
+    may_change: bool = False,
+) -> Any:
+    """A dataclass field with a `Rule`, whose arguments these are."""
+    rule = Rule(None if choices is None else tuple(choices), least, most, above, below, may_change)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def rule_of(field: dataclasses.Field[Any]) -> Rule:
+    """The rule of a field; the one that allows everything if it was given none."""
+    return field.metadata.get("rule", Rule())
+
+
+def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
+    """`value` as the field holds it: a whole number as a float where it is one, a list as a tuple.
+
+    Args:
+      value: from a config file, the command line, or JSON.
+      field: of an options dataclass; its default's type is the field's.
+      path: the field's name for messages, `data.gain_db`.
+
+    Raises:
+      ValueError: if the type or the value is not allowed; the message names the field, what is allowed and
+        the value.
+    """
+    rule, kind = rule_of(field), type(field.default)
+    converted, words = value, {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
+    if kind is float and type(value) is int:
+        converted = float(value)
+    elif kind is tuple:
+        words[kind] = "names, as ('A', 'B')"
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            converted = tuple(value)
+    if type(converted) is not kind or not rule.allows(converted):
+        allowed = rule.text() if rule.choices else ", ".join(filter(None, (words[kind], rule.text())))
+        raise ValueError(f"{path} must be {allowed}, not {value!r}")
+    return converted
+
+
+def check_fields(options: Any, prefix: str = "") -> None:
+    """Raise ValueError unless all fields of an options dataclass hold what they may; sections are left out."""
+    for field in dataclasses.fields(options):
+        if not is_section(field):
+            checked(getattr(options, field.name), field, prefix + field.name)
+
+
+def is_section(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field holds options of its own."""
+    return field.default is dataclasses.MISSING
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if value == round(value) else f"{value:g}"

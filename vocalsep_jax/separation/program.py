@@ -1,0 +1,85 @@
+"""Separation of whole waveforms as one JAX function, for programs that are exported.
+
+Computes what `separator.Separator` computes at the network's sample rate. Lengths may be symbolic.
+
+Axis letters: `B` batch, `S` samples, `C` channels, `R` rows (`B` x `C`), `N` frames, `F` frequency bins,
+`K` patches predicted at once, `T` frames of a patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
+from vocalsep_jax.audio.stft import Stft
+
+Array = jax.Array
+
+
+def separation(
+    predict: Callable[[Array], Array], stft: Stft, *, patch_frames: int, overlap: float, batch_size: int
+) -> Callable[[Array], dict[str, Array]]:
+    """A function of a waveform that separates it.
+
+    Args:
+      predict: float32 `[K, F, T]` magnitudes to masks of that shape.
+      stft: the transform.
+      patch_frames: T.
+      overlap: share of a patch that overlaps the next, in [0, 1).
+      batch_size: K.
+
+    Returns:
+      From float32 `[B, S, C]` to `vocals` and `no_vocals`, shaped like it.
+
+    Raises:
+      ValueError: if `overlap` is out of range.
+    """
+    step = patch_step(patch_frames, overlap)
+
+    def mask_of(magnitude: Array) -> Array:
+        """`[R, F, N]` to a mask of that shape, of overlapping patches, cross-faded."""
+        rows, bins, count = magnitude.shape
+        patches = patch_count(count, patch_frames, step, jax.core.max_dim)
+        frames = (patches - 1) * step + patch_frames
+        padded = jnp.zeros((rows, bins, frames), jnp.float32)
+        padded = lax.dynamic_update_slice(padded, magnitude, (0, 0, 0))
+        crossfade = jnp.asarray(crossfade_weights(patch_frames))
+        shape = (1, bins, patch_frames)
+
+        def predict_some(n: Array, sums: Array) -> Array:
+            """The patches from K n on; those past the last are the last again, and count for nothing."""
+            places = n * batch_size + np.arange(batch_size, dtype=np.int32)
+            counts = places < rows * patches
+            row, patch = jnp.divmod(jnp.minimum(places, rows * patches - 1), patches)
+            starts = [(row[k], 0, patch[k] * step) for k in range(batch_size)]
+            batch = jnp.concatenate([lax.dynamic_slice(padded, start, shape) for start in starts])
+            masks = predict(batch) * crossfade[None, None] * counts[:, None, None].astype(jnp.float32)
+            for mask, start in zip(masks, starts, strict=True):
+                before = lax.dynamic_slice(sums, start, shape)
+                sums = lax.dynamic_update_slice(sums, before + mask[None], start)
+            return sums
+
+        batches = (rows * patches + batch_size - 1) // batch_size
+        sums = lax.fori_loop(0, batches, predict_some, jnp.zeros_like(padded))
+
+        def weigh(n: Array, sums: Array) -> Array:
+            before = lax.dynamic_slice(sums, (n * step,), (patch_frames,))
+            return lax.dynamic_update_slice(sums, before + crossfade, (n * step,))
+
+        weight = lax.fori_loop(0, patches, weigh, jnp.zeros(frames, jnp.float32))
+        return (sums / weight[None, None])[:, :, :count]
+
+    def separate(waveform: Array) -> dict[str, Array]:
+        spectra = stft.analyse(waveform, jnp)
+        batch, channels, bins, count = spectra.shape
+        mask = mask_of(jnp.abs(spectra).reshape(batch * channels, bins, count))
+        masked = spectra * mask.reshape(spectra.shape)
+        vocals = stft.synthesise(masked, waveform.shape[1], jnp)
+        return {"vocals": vocals, "no_vocals": waveform - vocals}
+
+    return separate

@@ -1,0 +1,256 @@
+"""`Separator`: songs, as arrays, streams or files, into vocals and the rest.
+
+Axis letters: `S` samples, `C` channels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vocalsep_jax.audio.encoding import Encoding
+from vocalsep_jax.audio.files import track_name
+from vocalsep_jax.audio.masks import patch_step
+from vocalsep_jax.models import DTYPES
+from vocalsep_jax.runs.folder import find_run
+from vocalsep_jax.separation import streaming
+from vocalsep_jax.separation.stem_files import STEMS, Separated, separate_to_files
+
+# jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
+
+OVERLAP = 0.25
+"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/separation.md)."""
+
+_SIXTEEN_BIT = Encoding()
+
+
+class Separator:
+    """Separates waveforms with a trained network.
+
+    Attributes:
+      name: of the model: the run's folder name.
+      sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
+      stft: the network's transform.
+      patch_frames: frames of the patches it sees.
+      step: training step of the checkpoint.
+      model: the network, a Flax module.
+      variables: its parameters and statistics, on the device.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        *,
+        overlap: float = OVERLAP,
+        shifts: int = 1,
+        batch_size: int = 8,
+        device: str | None = None,
+        dtype: str | None = None,
+    ):
+        """Load a checkpoint.
+
+        Args:
+          checkpoint: a run (its best checkpoint, else its latest), a checkpoint folder, or a model that
+            was exported.
+          overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
+          shifts: separations to average, of the song shifted by parts of a patch; takes so many times as
+            long.
+          batch_size: patches predicted at once. Does not change the result.
+          device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
+          dtype: of the network's activations, one of `DTYPES`; as it was trained if None.
+
+        Raises:
+          RunError: if the checkpoint cannot be used.
+          ValueError: if an option is out of range or there is no such device.
+        """
+        import jax
+
+        from vocalsep_jax.runs.checkpoints import restore_model
+        from vocalsep_jax.runs.record import read_record
+
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        if shifts < 1:
+            raise ValueError(f"shifts must be at least 1, got {shifts}")
+        if dtype not in (None, *DTYPES):
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
+        patch_step(1, overlap)  # checks the range
+        run = find_run(checkpoint)
+        config = read_record(run).config
+        self.name = run.resolve().name
+        self._overlap, self._shifts, self._batch = overlap, shifts, batch_size
+        self.sample_rate = config.audio.sample_rate
+        self.stft, self.patch_frames = config.stft, config.audio.patch_frames
+        self.model = config.network()
+        if dtype is not None:
+            self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
+        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self.patch_frames), np.float32)
+        shapes = jax.eval_shape(self.model.init, jax.random.key(0), patch)
+        variables, self.step = restore_model(Path(checkpoint), shapes)
+        try:
+            place = jax.devices(device)[0]
+        except RuntimeError as error:
+            raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
+        self.variables = jax.device_put(variables, place)
+        self._apply = jax.jit(self.model.apply)
+
+    def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
+        """Separate a waveform.
+
+        Args:
+          samples: `[S, C]` or `[S]`, any real dtype, full scale 1.0, finite; any number of channels, each
+            filtered by a mask of its own.
+          sample_rate: Hz.
+
+        Returns:
+          `vocals` and `no_vocals`, float32, shaped as `samples`; they sum to it.
+
+        Raises:
+          ValueError: if the input is not 1- or 2-dimensional, empty, not finite, or too large to
+            compute with.
+        """
+        mixture = np.asarray(samples, np.float32)
+        if mixture.ndim not in (1, 2) or 0 in mixture.shape:
+            raise ValueError(f"a waveform is [S] or [S, C] and not empty, got {mixture.shape}")
+        columns = mixture.reshape(len(mixture), -1)
+        parts = list(self.stream([columns], sample_rate))
+        return {
+            name: np.concatenate([part[name] for part in parts]).reshape(mixture.shape) for name in STEMS
+        }
+
+    def latency(self, sample_rate: int, channels: int) -> float:
+        """Seconds of a waveform that `stream` needs beyond a sample, at most, before it gives that sample.
+
+        Small with a small `batch_size`: whole batches are waited for.
+        """
+        return self._voice_stream(channels, sample_rate).latency
+
+    def stream(self, blocks: Iterable[np.ndarray], sample_rate: int) -> Iterator[dict[str, np.ndarray]]:
+        """Separate a waveform that comes in blocks, in memory that does not depend on its length.
+
+        Args:
+          blocks: of any real dtype, `[S, C]` each, S from 0 on, one after the other; all with the same C.
+            They are copied: their memory may be used for the next.
+          sample_rate: Hz.
+
+        Yields:
+          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final:
+          behind what came by `latency` at most.
+          In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
+
+        Raises:
+          ValueError: if a block holds NaN, infinity, or numbers too large to compute with, or has not the
+            shape of those before it.
+        """
+        voice: streaming.VoiceStream | None = None
+        waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
+
+        def stems(vocals: np.ndarray) -> dict[str, np.ndarray]:
+            nonlocal waiting
+            mixture = np.concatenate(waiting)
+            now, later = mixture[: len(vocals)], mixture[len(vocals) :]
+            waiting = [later]
+            with np.errstate(over="ignore"):
+                rest = now - vocals
+            if not (np.isfinite(vocals).all() and np.isfinite(rest).all()):
+                raise ValueError("the waveform's values are too large")
+            return {"vocals": vocals, "no_vocals": rest}
+
+        for came in blocks:
+            with np.errstate(over="ignore"):  # infinity is looked for below
+                block = np.array(came, np.float32)
+            if block.ndim != 2 or not block.shape[1] or (waiting and block.shape[1] != waiting[0].shape[1]):
+                raise ValueError(f"blocks are [S, C], all with the same C, not {block.shape}")
+            if not np.isfinite(block).all():
+                raise ValueError("the waveform holds NaN or infinity")
+            if voice is None:
+                voice = self._voice_stream(block.shape[1], sample_rate)
+            waiting.append(block)
+            with np.errstate(over="ignore", invalid="ignore"):  # `stems` looks
+                vocals = voice.push(block)
+            if len(vocals):
+                yield stems(vocals)
+        if voice is not None and waiting:
+            with np.errstate(over="ignore", invalid="ignore"):
+                vocals = voice.finish()
+            yield stems(vocals)
+
+    def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
+        step = patch_step(self.patch_frames, self._overlap) * self.stft.hop
+        shifts = [round(n * step / self._shifts) for n in range(self._shifts)]
+        inner: streaming.Filter = streaming.MaskFilter(
+            self.stft,
+            lambda batch: self._apply(self.variables, batch),
+            channels=channels * len(shifts),
+            patch_frames=self.patch_frames,
+            batch_size=self._batch,
+            overlap=self._overlap,
+        )
+        if len(shifts) > 1:
+            inner = streaming.ShiftedFilter(inner, channels, shifts)
+        return streaming.VoiceStream(inner, sample_rate, self.sample_rate, channels)
+
+    def separate_file(
+        self,
+        path: str | os.PathLike[str],
+        out: str | os.PathLike[str],
+        *,
+        encoding: Encoding = _SIXTEEN_BIT,
+    ) -> dict[str, Path]:
+        """Separate a file into `OUT/<model>/<track>/{vocals,no_vocals}.<container>`; see `separate_to`.
+
+        Returns:
+          The file written for each stem.
+        """
+        folder = Path(out) / self.name / track_name(path)
+        outputs = {name: folder / f"{name}.{encoding.container}" for name in STEMS}
+        self.separate_to(path, outputs, encoding=encoding)
+        return outputs
+
+    def separate_to(
+        self,
+        path: str | os.PathLike[str],
+        outputs: Mapping[str, str | os.PathLike[str]],
+        *,
+        encoding: Encoding = _SIXTEEN_BIT,
+        clip_mode: str = "clamp",
+        start: float = 0.0,
+        duration: float | None = None,
+        progress: Callable[[float, float], None] | None = None,
+    ) -> Separated:
+        """Separate a file into files, in memory that does not depend on its length.
+
+        Rate, channels and length are the input's. Integer stems of an input with as many bits sum to it
+        exactly where none of them clips.
+
+        Args:
+          path: the song.
+          outputs: where each stem goes; some of `STEMS`, or all.
+          encoding: of the outputs.
+          clip_mode: what becomes of samples beyond full scale, which only float32 outputs hold. `clamp`
+            cuts them off there; `rescale` multiplies both stems by the one factor that makes the larger
+            one's peak full scale (float32 too; the stems wait on disk for it, 8 bytes a sample); `none`
+            refuses.
+          start: seconds of the song to leave out.
+          duration: seconds to separate; to the end if None.
+          progress: called with the seconds that are done and those there are in all (0 if unknown), at
+            each block that is read or written. What it raises ends the separation.
+
+        Raises:
+          AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
+          ValueError: if there is no output, no such stem or clip mode, or `start` or `duration` are out of
+            range.
+        """
+        return separate_to_files(
+            self.stream,
+            path,
+            outputs,
+            encoding=encoding,
+            clip_mode=clip_mode,
+            start=start,
+            duration=duration,
+            progress=progress,
+        )

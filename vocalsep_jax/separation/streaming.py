@@ -1,0 +1,282 @@
+"""Masking a waveform as it comes: constant memory, however long it is.
+
+A waveform goes through in blocks of any size, and what comes out does not depend on the blocks.
+
+Axis letters: `S` samples, `C` channels, `B` batch, `F` frequency bins, `N` frames, `T` frames of a patch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
+from vocalsep_jax.audio.resampling import Resampler, fit_length, resampling_lag
+from vocalsep_jax.audio.stft import OverlapAdder, Stft
+
+_BLOCK = 2**16
+"""Samples that are transformed at a time."""
+
+
+_AHEAD = 2
+"""Batches that are being predicted while the waveform is read and transformed, and masks are applied."""
+
+
+class Filter(Protocol):
+    """A waveform goes in, one of the same length comes out, as it becomes final.
+
+    Attributes:
+      latency: samples that the output is behind the input, at most.
+    """
+
+    latency: int
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
+
+
+class MaskFilter:
+    """Filters a waveform by a mask that is predicted patch by patch from its magnitudes.
+
+    Patches overlap, and are averaged, cross-faded; the mixture's phase is kept. Samples come out once every
+    patch they lie in has been predicted: behind the input by `latency` at most.
+
+    Attributes:
+      latency: samples.
+    """
+
+    def __init__(
+        self,
+        stft: Stft,
+        predict: Callable[[np.ndarray], Any],
+        *,
+        channels: int,
+        patch_frames: int,
+        batch_size: int,
+        overlap: float,
+    ):
+        """Start a waveform.
+
+        Args:
+          stft: the transform.
+          predict: float32 `[B, F, T]` magnitudes to masks of that shape, as anything `np.asarray` takes: an
+            array that is still being computed is not waited for at once. Always called with the same B.
+          channels: C.
+          patch_frames: T.
+          batch_size: B.
+          overlap: share of a patch that overlaps the next, in [0, 1).
+
+        Raises:
+          ValueError: if `overlap` is out of range.
+        """
+        self._stft, self._predict = stft, predict
+        self._channels, self._frames, self._batch = channels, patch_frames, batch_size
+        self._step = patch_step(patch_frames, overlap)
+        self._crossfade = crossfade_weights(patch_frames)
+        patches_ahead = -(-_AHEAD * batch_size // channels)
+        self.latency = stft.samples(patch_frames + patches_ahead * self._step) + stft.n_fft
+        self._came = self._went = 0  # samples
+        # Zeros before the first sample, so that it lies in as many frames as any other.
+        self._unframed = np.zeros((channels, stft.n_fft), np.float32)
+        self._to_drop = stft.n_fft
+        # Frames whose mask is not final, from frame `_first` on.
+        self._first = 0
+        self._spectra = np.zeros((channels, stft.bins, 0), np.complex64)
+        self._mask = np.zeros((channels, stft.bins, 0), np.float32)
+        self._weight = np.zeros(0, np.float32)
+        self._sent = self._rows = 0  # patches sent to be predicted, and received; each channel's counted
+        self._pending: deque[tuple[Any, list[tuple[int, int]]]] = deque()
+        self._overlap_add = OverlapAdder(stft, (channels,))
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+        out = [np.zeros((0, self._channels), np.float32)]
+        for start in range(0, len(samples), _BLOCK):
+            block = samples[start : start + _BLOCK]
+            self._came += len(block)
+            self._transform(block.T)
+            patches = (self._first + self._spectra.shape[-1] - self._frames) // self._step + 1
+            out.append(self._filter(patches, whole_batches=True))
+        return np.concatenate(out)
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
+        frames = self._stft.frames(self._came)
+        missing = self._stft.samples(frames) - self._stft.n_fft - self._came
+        self._transform(np.zeros((self._channels, missing), np.float32))
+        patches = patch_count(frames, self._frames, self._step)
+        beyond = (patches - 1) * self._step + self._frames - frames
+        if beyond > 0:  # the last patch ends in silence
+            self._append(np.zeros((self._channels, self._stft.bins, beyond), np.complex64))
+        left = self._came - self._went
+        return self._filter(patches, whole_batches=False)[:left]
+
+    def _transform(self, samples: np.ndarray) -> None:
+        """Add the frames that `[C, S]` more samples complete."""
+        stft = self._stft
+        self._unframed = np.concatenate([self._unframed, samples], axis=1)
+        count = (self._unframed.shape[1] - stft.n_fft) // stft.hop + 1
+        if count > 0:
+            self._append(stft.transform(self._unframed[:, : stft.samples(count)]))
+            self._unframed = self._unframed[:, count * stft.hop :]
+
+    def _append(self, spectra: np.ndarray) -> None:
+        new = spectra.shape[-1]
+        self._spectra = np.concatenate([self._spectra, spectra], axis=2)
+        self._mask = np.pad(self._mask, ((0, 0), (0, 0), (0, new)))
+        self._weight = np.pad(self._weight, (0, new))
+
+    def _filter(self, patches: int, *, whole_batches: bool) -> np.ndarray:
+        """Predict the first `patches` patches, as far as not done, and give what is final then."""
+        rows = patches * self._channels
+        while self._sent < rows and (rows - self._sent >= self._batch or not whole_batches):
+            self._send(min(self._batch, rows - self._sent))
+            if len(self._pending) == _AHEAD:
+                self._receive()
+        if whole_batches:
+            final = self._rows // self._channels * self._step
+        else:
+            while self._pending:
+                self._receive()
+            final = self._first + self._spectra.shape[-1]
+        return self._take_out(final - self._first)
+
+    def _send(self, count: int) -> None:
+        """Start to predict so many patches; the channels of one come one after the other."""
+        batch = np.zeros((self._batch, self._stft.bins, self._frames), np.float32)
+        rows = [divmod(row, self._channels) for row in range(self._sent, self._sent + count)]
+        for magnitude, (patch, channel) in zip(batch, rows, strict=False):
+            np.abs(self._spectra[channel, :, self._frames_of(patch)], out=magnitude)
+        self._pending.append((self._predict(batch), rows))
+        self._sent += count
+
+    def _receive(self) -> None:
+        """Add the masks that were sent for first."""
+        masks, rows = self._pending.popleft()
+        for mask, (patch, channel) in zip(np.asarray(masks), rows, strict=False):
+            frames = self._frames_of(patch)
+            self._mask[channel, :, frames] += mask * self._crossfade
+            if channel == 0:
+                self._weight[frames] += self._crossfade
+        self._rows += len(rows)
+
+    def _frames_of(self, patch: int) -> slice:
+        """Where a patch lies in the frames that are kept."""
+        start = patch * self._step - self._first
+        return slice(start, start + self._frames)
+
+    def _take_out(self, frames: int) -> np.ndarray:
+        """The samples of the first `frames` frames, which are final; they are let go."""
+        mask = self._mask[..., :frames] / self._weight[:frames]
+        samples = self._overlap_add.push(self._spectra[..., :frames] * mask)
+        self._spectra, self._mask = self._spectra[..., frames:], self._mask[..., frames:]
+        self._weight = self._weight[frames:]
+        self._first += frames
+        drop = min(self._to_drop, samples.shape[1])
+        self._to_drop -= drop
+        self._went += samples.shape[1] - drop
+        return samples[:, drop:].T
+
+
+class ShiftedFilter:
+    """The mean of what a filter makes of a waveform in several shifts.
+
+    Each shift has patches, and frames, of its own; what depends on where they lie evens out. The shifts go
+    through the filter as channels, and so through the network in the same batches.
+
+    Attributes:
+      latency: samples.
+    """
+
+    def __init__(self, inner: Filter, channels: int, shifts: Sequence[int]):
+        """Start a waveform of C = `channels`.
+
+        Args:
+          inner: a filter of C channels for each shift.
+          channels: C.
+          shifts: samples that each is behind the waveform.
+        """
+        self._inner, self._channels = inner, channels
+        self._most = max(shifts)
+        self._before = [_Delay(shift, channels) for shift in shifts]
+        self._after = [_Delay(self._most - shift, channels) for shift in shifts]
+        self._to_drop = self._most
+        self.latency = inner.latency + self._most
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+        return self._mean(self._inner.push(self._shifted(samples)))
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
+        rest = self._inner.push(self._shifted(np.zeros((self._most, self._channels), np.float32)))
+        return self._mean(np.concatenate([rest, self._inner.finish()]))
+
+    def _shifted(self, samples: np.ndarray) -> np.ndarray:
+        return np.concatenate([delay.push(samples) for delay in self._before], axis=1)
+
+    def _mean(self, filtered: np.ndarray) -> np.ndarray:
+        parts = np.split(filtered, len(self._after), axis=1)
+        aligned = [delay.push(part) for delay, part in zip(self._after, parts, strict=True)]
+        mean = np.mean(aligned, axis=0)
+        drop = min(self._to_drop, len(mean))
+        self._to_drop -= drop
+        return mean[drop:]
+
+
+class _Delay:
+    """Gives what came so many samples before, and zeros at first."""
+
+    def __init__(self, samples: int, channels: int):
+        self._kept = np.zeros((samples, channels), np.float32)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        both = np.concatenate([self._kept, samples])
+        self._kept = both[len(samples) :]
+        return both[: len(samples)]
+
+
+class VoiceStream:
+    """The voice in a waveform of any sample rate, as it comes: resampled, filtered, resampled back."""
+
+    def __init__(self, inner: Filter, sample_rate: int, filter_rate: int, channels: int):
+        """Start a waveform at `sample_rate` Hz; the filter works at `filter_rate`, on as many channels."""
+        self._filter = inner
+        self._rates = sample_rate, filter_rate
+        self._in = Resampler(sample_rate, filter_rate, channels)
+        self._out = Resampler(filter_rate, sample_rate, channels)
+        self._came = self._went = 0
+        # Samples resampled at a time: of a very low rate, few become many.
+        self._block = max(1, min(_BLOCK, _BLOCK * sample_rate // filter_rate))
+
+    @property
+    def latency(self) -> float:
+        """Seconds that the voice is behind the waveform, at most."""
+        rate, inner = self._rates
+        lags = resampling_lag(rate, inner), resampling_lag(inner, rate)
+        return self._filter.latency / inner + sum(lags)
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give the voice as far as it is final, `[S', C]`."""
+        self._came += len(samples)
+        voice = np.concatenate(
+            [samples[:0]]
+            + [
+                self._out.push(self._filter.push(self._in.push(samples[start : start + self._block])))
+                for start in range(0, len(samples), self._block)
+            ]
+        )
+        self._went += len(voice)
+        return voice
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the voice in what is left of it, `[S', C]`, as long as that."""
+        inner = np.concatenate([self._filter.push(self._in.finish()), self._filter.finish()])
+        voice = np.concatenate([self._out.push(inner), self._out.finish()])
+        return fit_length(voice, self._came - self._went)

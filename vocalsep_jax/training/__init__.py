@@ -1,0 +1,1 @@
+"""A run: its plan, what it starts from, its steps, its records, and the loop over them."""

@@ -1,0 +1,90 @@
+"""The optimiser, and which parameters it trains when.
+
+A frozen encoder may be set free after some epochs. Training then has two phases; the optimiser of the
+second one takes over what that of the first one knows of the decoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from vocalsep_jax.config import Config, OptimizerOptions
+from vocalsep_jax.models.unet import is_encoder
+
+
+class Phase(NamedTuple):
+    """A stretch of training throughout which the same parameters are trained.
+
+    Attributes:
+      first_step: steps taken when it begins.
+      freeze_encoder: whether the encoder's parameters stay as they are.
+      freeze_statistics: whether its BatchNorm uses its running statistics and leaves them as they are.
+    """
+
+    first_step: int
+    freeze_encoder: bool
+    freeze_statistics: bool
+
+
+def training_phases(config: Config) -> tuple[Phase, ...]:
+    """The one or two phases of a run."""
+    if config.freeze_encoder == "none":
+        return (Phase(0, freeze_encoder=False, freeze_statistics=False),)
+    statistics = config.freeze_encoder == "weights_and_statistics"
+    frozen = Phase(0, freeze_encoder=True, freeze_statistics=statistics)
+    if not config.unfreeze_epoch:
+        return (frozen,)
+    free = Phase(
+        config.unfreeze_epoch * config.steps_per_epoch, freeze_encoder=False, freeze_statistics=False
+    )
+    return frozen, free
+
+
+def learning_rate_schedule(options: OptimizerOptions, last_step: int) -> optax.Schedule:
+    """Learning rate by step: linear warm-up from 0, then constant or a cosine to 0 at `last_step`."""
+    peak, warmup = options.learning_rate, options.warmup_steps
+    if options.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(last_step - warmup, 1))
+    else:
+        after = optax.constant_schedule(peak)
+    if not warmup:
+        return after
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after], [warmup])
+
+
+def make_optimizer(config: Config, phase: Phase) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019), gradients clipped by global norm where the config says so.
+
+    Encoder and decoder have each an AdamW of their own: an encoder set free in the middle of training
+    starts its averages anew, with their bias corrected from there, while the learning rate of both
+    follows the steps of the whole run. It is for the parameters that are trained in `phase`.
+    """
+    rate = learning_rate_schedule(config.optimizer, config.last_step)
+
+    def encoder_rate(count: Any) -> Any:
+        return config.encoder_lr_scale * rate(count + phase.first_step)
+
+    def adamw(schedule: optax.Schedule) -> optax.GradientTransformation:
+        return optax.adamw(schedule, weight_decay=config.optimizer.weight_decay)
+
+    parts = {"decoder": adamw(rate)}
+    if not phase.freeze_encoder:
+        parts["encoder"] = adamw(encoder_rate)
+    optimizer = optax.partition(parts, _labels)
+    if not config.optimizer.clip_norm:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(config.optimizer.clip_norm), optimizer)
+
+
+def carry_over(old: Any, fresh: Any) -> Any:
+    """The optimiser state `fresh` with all that `old`, that of an earlier phase, has of it."""
+    known = dict(jax.tree.leaves_with_path(old))
+    assert known.keys() <= dict(jax.tree.leaves_with_path(fresh)).keys(), "the states have grown apart"
+    return jax.tree.map_with_path(lambda path, x: known.get(path, x), fresh)
+
+
+def _labels(params: dict[str, Any]) -> dict[str, str]:
+    return {name: "encoder" if is_encoder(name) else "decoder" for name in params}
