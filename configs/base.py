@@ -9,8 +9,8 @@ Expect:    the published run of this recipe did not generalise: training MSE fel
 
 Without a data root it trains on the built-in generated songs, and says so.
 
-Every field there is, with its meaning and what it may be, is in `vocalsep_jax/config.py`. Its defaults are this
-recipe; the numbers that make it are repeated below, so that they stay what they are.
+Every field there is, with its meaning and what it may be, is in `vocalsep_jax/config.py`. Its defaults
+are this recipe; the numbers that make it are repeated below, so that they stay what they are.
 """
 
 import ml_collections

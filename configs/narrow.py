@@ -3,7 +3,7 @@
 Command:   python -m vocalsep_jax.main --config configs/narrow.py --config.data.root=FOLDER
 Duration:  6 min 20 s on two CPU cores.
 Expect:    with three training songs, a voice that scores above the mixture and above silence (0 dB uSDR) on
-           a song it has not seen; the README has the numbers. More songs help more than more steps.
+           a song it has not seen; docs/evaluation.md has the numbers. More songs help more than more steps.
 
 Changes to the recipe: width 16; a learning rate that suits minutes of training, warmed up and decayed; a
 logarithmic input; and the augmentation a few songs need: crops where the voice sounds, random levels,

@@ -28,5 +28,5 @@ Higher is better; silence scores 0 dB. Listen, look, go on:
   figures                    $run/figures/curves.png, $run/figures/prediction.png
   checkpoint                 $run/checkpoints/
 Your own song:  .venv/bin/python -m vocalsep_jax.separate SONG --checkpoint $run
-(A network of generated voices does little for real ones: the README says how to train on real songs.)
+(A network of generated voices does little for real ones: docs/training.md says how to train on real songs.)
 END

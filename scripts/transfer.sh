@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The transfer experiment of docs/transfer.md: does a trained encoder help, and in which domain?
 # Usage: scripts/transfer.sh FOLDER [flags of the compared runs]
-# FOLDER holds songs, as the README describes them. Where it has no valid/ songs, name some, or each seed will
+# FOLDER holds songs, as docs/training.md describes them. Where it has no valid/ songs, name some, or each seed will
 # choose its own:  --config.data.valid_names="('Artist - Title',)"
 # Under an hour on two CPU cores. Stopped and started again, it goes on where it stopped.
 set -euo pipefail

@@ -189,7 +189,8 @@ def _check(differences: Mapping[str, float]) -> None:
     worst = max(differences, key=lambda block: differences[block])
     if not differences[worst] <= proof.TOLERANCE:
         raise ConversionError(
-            f"the networks differ, {worst} by {differences[worst]:.1e} (at most {proof.TOLERANCE:.0e}): nothing written"
+            f"the networks differ, {worst} by {differences[worst]:.1e} "
+            f"(at most {proof.TOLERANCE:.0e}): nothing written"
         )
 
 

@@ -1,8 +1,9 @@
 """The config of a run: every field there is, its default, and what it may be.
 
 The defaults are the reference recipe, number for number; `configs/base.py` hands them out, the other config
-files change some by name. `parse` is the one way from a config file's ConfigDict, from nested dictionaries and
-from a run's `config.json` to a `Config`. All checks are made here; what is above works with attributes.
+files change some by name. `parse` is the one way from a config file's ConfigDict, from nested
+dictionaries and from a run's `config.json` to a `Config`. All checks are made here; what is above works
+with attributes.
 """
 
 from __future__ import annotations
@@ -269,7 +270,8 @@ class Config:
             )
         if self.unfreeze_epoch >= self.epochs:
             raise ValueError(
-                f"unfreeze_epoch {self.unfreeze_epoch} is never reached in {self.epochs} epochs; 0 means never"
+                f"unfreeze_epoch {self.unfreeze_epoch} is never reached in {self.epochs} epochs; "
+                "0 means never"
             )
         if not self.audio.hop <= self.audio.n_fft // 2:
             raise ValueError(

@@ -80,10 +80,11 @@ def main(argv: list[str]) -> int:
         jax.process_count(),
     )
 
+    from vocalsep_jax.config import ConfigError
     from vocalsep_jax.data.songs import SongError
     from vocalsep_jax.runs.folder import RunError
     from vocalsep_jax.runtime.compile_cache import use_compile_cache
-    from vocalsep_jax.training.loop import ConfigError, TrainingDivergedError, train_and_evaluate
+    from vocalsep_jax.training.loop import TrainingDivergedError, train_and_evaluate
 
     use_compile_cache()
     try:

@@ -1,7 +1,7 @@
 """How samples are kept in the files that are written: containers, sample formats, bit rates.
 
-A container that users can choose is one entry of `CONTAINERS`: the command's flags, the checks and the writer
-follow from it.
+A container that users can choose is one entry of `CONTAINERS`: the command's flags, the checks and the
+writer follow from it.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class Container:
     """A kind of file that libsndfile writes.
 
     Attributes:
-      subtypes: libsndfile's name of each sample format it holds: `int16`, `int24`, `float32`, and None for the
-        one of a lossy coding. The first is the default.
+      subtypes: libsndfile's name of each sample format it holds: `int16`, `int24`, `float32`, and None
+        for the one of a lossy coding. The first is the default.
       max_channels, max_rate: what it holds at most, rate in Hz.
       bitrates: of a lossy coding, the lowest and the highest bit rate that can be asked for, kbit/s.
-      options: of a lossy coding, soundfile's arguments for a bit rate in kbit/s (None: the default one) at a
-        sample rate in Hz; raises ValueError where there is none.
+      options: of a lossy coding, soundfile's arguments for a bit rate in kbit/s (None: the default one)
+        at a sample rate in Hz; raises ValueError where there is none.
     """
 
     subtypes: Mapping[str | None, str]
@@ -103,7 +103,7 @@ class Encoding:
 
     @classmethod
     def of(cls, container: str | None, sample: str | None, bitrate: int | None = None) -> Encoding:
-        """The encoding of these choices; None stands for the default container, and for its default samples.
+        """The encoding of these choices, of which each may be None for the default.
 
         Raises:
           ValueError: if they do not go together.
@@ -145,7 +145,8 @@ class Encoding:
             able = [n for n, c in CONTAINERS.items() if channels <= c.max_channels and rate <= c.max_rate]
             raise ValueError(
                 f"{self.container} holds at most {container.max_channels} channels and "
-                f"{container.max_rate} Hz, not {channels} and {rate}; these can: {', '.join(able) or 'none'}"
+                f"{container.max_rate} Hz, not {channels} and {rate}; "
+                f"these can: {', '.join(able) or 'none'}"
             )
         return container.options(self.bitrate, rate) if container.options else {}
 

@@ -1,6 +1,7 @@
 """Masks of spectrograms: what they are, how overlapping patches of one are averaged, how one is applied.
 
-Axis letters: `S` samples, `C` channels, `F` frequency bins, `N` frames of a whole signal, `T` frames of a patch.
+Axis letters: `S` samples, `C` channels, `F` frequency bins, `N` frames of a whole signal, `T` frames of a
+patch.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How training samples are changed at random: the switches, and what each does.
 
-A sample is one channel: a sum of the left and the right channel of its vocals, and of its accompaniment, each
-multiplied by a gain. A change of these gains is one function in `GAIN_CHANGES`, with its switch in
-`Augmentation` and its random number in `Draw`. Changes of where a crop lies are in `sampling.training_plan`.
+A sample is one channel: a sum of the left and the right channel of its vocals, and of its accompaniment,
+each multiplied by a gain. A change of these gains is one function in `GAIN_CHANGES`, with its switch in
+`Augmentation` and its random number in `Draw`. Changes of where a crop lies are in
+`sampling.training_plan`.
 
 Axis letters: `n` samples of a batch, `C` channels (left and right).
 """
@@ -25,8 +26,8 @@ CHANNELS = ("mono", "left", "right", "random")
 class Draw:
     """Which random number of a sample: part of the hash's key, so that no switch disturbs another.
 
-    `GAIN` and `SWAP` are followed by the same draw for the accompaniment. New draws go to the end, and raise
-    `COUNT`: the numbers of the others are part of what a seed means.
+    `GAIN` and `SWAP` are followed by the same draw for the accompaniment. New draws go to the end, and
+    raise `COUNT`: the numbers of the others are part of what a seed means.
     """
 
     SONG, VOICED, BLOCK, START, REMIX, OTHER_SONG, OTHER_START = range(7)
@@ -56,7 +57,10 @@ class Augmentation:
 
 
 GainChange = Callable[[Augmentation, Callable[[int], Any], Any, Any], Any]
-"""From the switches, a function of a draw to its random words `[n]` for this stem, gains `[n, C]` and `xp`."""
+"""From the switches, this stem's random words, gains `[n, C]` and `xp` to new gains.
+
+The words are a function of a draw, which gives uint32 `[n]`.
+"""
 
 
 def random_gain(switches: Augmentation, words: Callable[[int], Any], gains: Any, xp: Any) -> Any:

@@ -51,7 +51,7 @@ class Crops(NamedTuple):
 
 
 def gains(plan: Plan, scales: Any) -> tuple[Any, Any]:
-    """What the integers of vocals and accompaniment are multiplied with, `[B, C]` each; NumPy or JAX arrays."""
+    """Factors from integers to sample values, of vocals and accompaniment: `[B, C]` each; NumPy or JAX."""
     return (
         plan.voice_gains * scales[plan.voice_song][:, None],
         plan.other_gains * scales[plan.other_song][:, None],

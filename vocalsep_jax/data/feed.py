@@ -1,7 +1,8 @@
 """What training takes its patches from: the interface of the feeds.
 
 A feed turns a step on a `Batch` into a compiled one on its own kind of input, `Work`, and yields that.
-`host_feed` makes batches on the host, `resident_feed` cuts them from songs on the devices; `placement` chooses.
+`host_feed` makes batches on the host, `resident_feed` cuts them from songs on the devices; `placement`
+chooses.
 """
 
 from __future__ import annotations

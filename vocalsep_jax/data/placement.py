@@ -60,7 +60,8 @@ def open_songs(
 ) -> OpenedSongs:
     """Prepare the songs of a library, and place them.
 
-    Without TensorFlow there is no song cache and no host feed: the songs are read from their files every time.
+    Without TensorFlow there is no song cache and no host feed: the songs are read from their files each
+    time.
 
     Args:
       library: the songs.

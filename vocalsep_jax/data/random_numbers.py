@@ -1,4 +1,4 @@
-"""Random numbers that are a function of (seed, sample, draw), in NumPy or in JAX, with the same bits in both."""
+"""Random numbers that are a function of (seed, sample, draw): the same bits in NumPy and in JAX."""
 
 from __future__ import annotations
 

@@ -55,7 +55,8 @@ class Plan(NamedTuple):
     Attributes:
       voice_song, other_song: int32 `[n]`, indices of the songs that vocals and accompaniment come from.
       voice_start, other_start: int32 `[n]`, first sample of the crop in them.
-      voice_gains, other_gains: float32 `[n, C]`, what left and right are multiplied with before they are summed.
+      voice_gains, other_gains: float32 `[n, C]`, what left and right are multiplied with before they are
+        summed.
     """
 
     voice_song: Any

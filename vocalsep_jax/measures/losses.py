@@ -21,4 +21,4 @@ def l1(estimate: Array, target: Array) -> Array:
 
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {"mse": mse, "l1": l1}
-"""What training can minimise, from the estimated and the true magnitude of the vocals; `config.loss` names one."""
+"""What training can minimise, from estimated and true magnitudes of the vocals; `config.loss` names one."""

@@ -26,15 +26,15 @@ def raw(magnitude: Array) -> Array:
 
 
 def log(magnitude: Array) -> Array:
-    """Its natural logarithm after adding 1e-10, the co-separation front end: `[B, F, T]` -> `[B, F, T, 1]`."""
+    """`ln(|X| + 1e-10)`, the co-separation front end: `[B, F, T]` -> `[B, F, T, 1]`."""
     return jnp.log(magnitude + 1e-10)[..., None]
 
 
 def log1p(magnitude: Array) -> Array:
     """`ln(1 + 100 |X|)`: `[B, F, T]` -> `[B, F, T, 1]`.
 
-    A logarithm above |X| = 0.01, about the level of a quiet but audible bin, that does not spend its range on
-    what lies below hearing.
+    A logarithm above a magnitude of 0.01, about the level of a quiet but audible bin, that does not spend
+    its range on what lies below hearing.
     """
     return jnp.log1p(100.0 * magnitude)[..., None]
 
@@ -42,7 +42,8 @@ def log1p(magnitude: Array) -> Array:
 INPUT_TRANSFORMS: dict[str, Callable[[Array], Array]] = {"raw": raw, "log": log, "log1p": log1p}
 """What the network sees of a magnitude: float32 `[B, F, T]`, at least 0, to input features `[B, F, T, C]`.
 
-A further feature of the same magnitude is a further channel of the result: the first layer takes as many as come.
+A further feature of the same magnitude is a further channel of the result: the first layer takes as many
+as come.
 """
 
 

@@ -1,4 +1,7 @@
-"""`history.jsonl`: a line an interval of training (`kind: "train"`) and a line a validation (`kind: "valid"`)."""
+"""`history.jsonl` of a run.
+
+A line an interval of training (`kind: "train"`), and a line a validation (`kind: "valid"`).
+"""
 
 from __future__ import annotations
 

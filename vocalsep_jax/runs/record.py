@@ -1,7 +1,7 @@
 """What a run is: `RUN/config.json`.
 
-It holds the config, the number of its format, the versions of the packages it ran with, and the songs it was
-trained and validated on.
+It holds the config, the number of its format, the versions of the packages it ran with, and the songs it
+was trained and validated on.
 """
 
 from __future__ import annotations

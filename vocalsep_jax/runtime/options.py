@@ -18,8 +18,8 @@ class Rule(NamedTuple):
       choices: the values there are; None for any.
       least, most: the smallest and the largest value.
       above, below: what the value must be greater and smaller than.
-      may_change: whether a run may be resumed with another value: it does not change what is computed, beyond
-        rounding.
+      may_change: whether a run may be resumed with another value: it does not change what is computed,
+        beyond rounding.
     """
 
     choices: tuple[Any, ...] | None = None
@@ -100,7 +100,7 @@ def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
 
 
 def check_fields(options: Any, prefix: str = "") -> None:
-    """Raise ValueError unless all fields of an options dataclass hold what they may; sections are left out."""
+    """Raise ValueError unless the fields of an options dataclass, sections aside, hold what they may."""
     for field in dataclasses.fields(options):
         if not is_section(field):
             checked(getattr(options, field.name), field, prefix + field.name)

@@ -1,4 +1,4 @@
-"""Many songs, one after the other or several at once: progress, failures that end nothing, what became of each."""
+"""Many songs, one after the other or several at once: their progress, and what became of each."""
 
 from __future__ import annotations
 

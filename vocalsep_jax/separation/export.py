@@ -1,7 +1,7 @@
 """A trained model as a folder that needs nothing of the run it came from.
 
-It holds the weights and the config, which `--checkpoint` takes; a program that separates with nothing but jax
-and flatbuffers installed; and what one should know of the model, in `model.json` and `README.md`.
+It holds the weights and the config, which `--checkpoint` takes; a program that separates with nothing but
+jax and flatbuffers installed; and what one should know of the model, in `model.json` and `README.md`.
 """
 
 from __future__ import annotations

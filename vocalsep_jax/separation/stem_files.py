@@ -1,4 +1,6 @@
-"""A song's file in, files of its stems out: whole or not at all, in memory that does not depend on its length.
+"""A song's file in, files of its stems out.
+
+They are written whole or not at all, in memory that does not depend on the song's length.
 
 Axis letters: `S` samples, `C` channels.
 """
@@ -27,7 +29,10 @@ Stream = Iterator[dict[str, np.ndarray]]
 """Stems, float32 `[S, C]` each, of one stretch of a song after the other."""
 
 Progress = Callable[[float, float], None]
-"""Told the seconds that are done and those there are in all (0 if unknown). What it raises ends the separation."""
+"""Told the seconds that are done, and those there are in all (0 if unknown).
+
+What it raises ends the separation.
+"""
 
 _Item = TypeVar("_Item")
 _SPOOL_BLOCK = 2**16
@@ -77,7 +82,8 @@ def separate_to_files(
 
     Raises:
       AudioError: if the input cannot be used or an output cannot be written; then there are no outputs.
-      ValueError: if there is no output, no such stem or clip mode, or `start` or `duration` are out of range.
+      ValueError: if there is no output, no such stem or clip mode, or `start` or `duration` are out of
+        range.
     """
     if not outputs:
         raise ValueError("no outputs")

@@ -1,7 +1,7 @@
 """Training: a run is started, and then steps are taken until the last, or until it is told to stop.
 
-Every so many steps the run tells how it goes; after every so many epochs it is validated; and now and then it is
-saved, so that the same command goes on from there. What is due when is the schedule's to say.
+Every so many steps the run tells how it goes; after every so many epochs it is validated; and now and
+then it is saved, so that the same command goes on from there. What is due when is the schedule's to say.
 """
 
 from __future__ import annotations
@@ -328,7 +328,8 @@ class Training:
         if self.song is not None:
             measured = "  ".join(f"{q.replace('_', ' ')} {values[q]:.3f}" for q in PATCH_METRICS)
             log.info(
-                "validation at epoch %.2f: loss %.4f  %s  uSDR %.2f dB (mixture %.2f, silence 0, ideal mask %.2f)",
+                "validation at epoch %.2f: loss %.4f  %s  uSDR %.2f dB "
+                "(mixture %.2f, silence 0, ideal mask %.2f)",
                 self._epoch,
                 loss,
                 measured,

@@ -1,8 +1,8 @@
 """What a run starts from: resume > warm start > encoder > scratch.
 
 A run goes on from its own latest checkpoint, if it has one. Else it starts from the run named in
-`config.init_from` (weights and statistics), or from the encoder named in `config.init_encoder` (its weights and
-statistics; the decoder is random), or from random weights.
+`config.init_from` (weights and statistics), or from the encoder named in `config.init_encoder` (its
+weights and statistics; the decoder is random), or from random weights.
 """
 
 from __future__ import annotations

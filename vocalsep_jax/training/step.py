@@ -1,7 +1,7 @@
 """One training step and one evaluation step, per device: pure JAX, arrays in, arrays out.
 
 Both are written for one device of a named axis (`AXIS`); gradients, statistics and metrics are
-averaged over it. `parallel.py` spreads them over devices.
+averaged over it. `runtime/devices.py` spreads them over devices.
 """
 
 from __future__ import annotations
@@ -210,9 +210,9 @@ def make_eval_step(
 ) -> Callable[[Any, Batch], dict[str, Array]]:
     """The evaluation step of one device.
 
-    The returned function maps `(variables, batch)`, `{"params": ..., "batch_stats": ...}` and patches, to sums
-    over the patches whose weight is 1, over all devices, of each of `QUALITIES`, and their number under
-    `patches`.
+    The returned function maps `(variables, batch)`, `{"params": ..., "batch_stats": ...}` and patches, to
+    sums over the patches whose weight is 1, over all devices, of each of `QUALITIES`, and their number
+    under `patches`.
     """
 
     def eval_step(variables: Any, batch: Batch) -> dict[str, Array]:
