@@ -93,6 +93,20 @@ def write_container(path, streams, rate=44_100, codec="aac"):
             container.mux(output.encode(None))
 
 
+def random_variables(network, patch, seed=0):
+    """Parameters and statistics as a network may have learned them; nothing is compiled for them."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jax.numpy.zeros((1, *patch)))
+
+    def value(path, x):
+        name, noise = path[-1].key, rng.standard_normal(x.shape, np.float32)
+        if name == "kernel":
+            return noise / np.float32(np.sqrt(4 * x.shape[2]))
+        return 1 + 0.1 * np.abs(noise) if name in ("scale", "var") else 0.1 * noise
+
+    return jax.tree.map_with_path(value, shapes)
+
+
 @pytest.fixture
 def song_root(tmp_path):
     """Three training songs and a test song of tones, 8 kHz stereo."""

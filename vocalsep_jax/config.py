@@ -257,11 +257,11 @@ class Config:
         """Raise ValueError for fields that contradict each other."""
         if self.patches_per_epoch < self.batch_size:
             raise ValueError(
-                f"patches_per_epoch must be at least one batch ({self.batch_size}), "
+                f"patches_per_epoch must be at least one batch, batch_size {self.batch_size}, "
                 f"not {self.patches_per_epoch}"
             )
-        if self.epochs * self.patches_per_epoch >= STREAM_LENGTH:
-            raise ValueError("epochs x patches_per_epoch must be below 2^32")
+        if (samples := self.epochs * self.patches_per_epoch) >= STREAM_LENGTH:
+            raise ValueError(f"epochs x patches_per_epoch must be below 2^32, not {samples}")
         if self.init_from and self.init_encoder:
             raise ValueError("init_from and init_encoder: a run starts from one of them, not both")
         if self.unfreeze_epoch and self.freeze_encoder == "none":

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from tests.conftest import ROOT, tone
-from vocalsep_jax import __version__, cli
+from vocalsep_jax import __version__, cli, separate
 
 
 def run_script(*arguments):
@@ -38,6 +38,16 @@ def test_version_and_usage():
         assert result.stderr.startswith("usage: vocalsep")
 
 
+def test_arguments_and_the_exit_code_are_those_of_the_command(monkeypatch):
+    given = []
+    monkeypatch.setattr(separate, "main", lambda arguments: (given.append(arguments), 130)[1])
+    monkeypatch.setattr(cli, "restart_with_huge_pages", lambda: given.append("restarted"))
+    monkeypatch.setattr(sys, "argv", ["vocalsep", "separate", "a.wav", "--checkpoint", "x", "--help"])
+    assert cli.main() == 130
+    assert given == ["restarted", ["a.wav", "--checkpoint", "x", "--help"]]
+
+
+@pytest.mark.slow
 def test_a_song_and_the_exit_code(run, tmp_path):
     soundfile.write(tmp_path / "a.wav", tone(440, 0.2), 8000)
     arguments = ["--checkpoint", str(run), "-o", str(tmp_path / "out")]

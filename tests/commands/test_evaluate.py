@@ -1,57 +1,107 @@
 """`python -m vocalsep_jax.evaluate`."""
 
+import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from tests.conftest import tone
 from vocalsep_jax import evaluate
-from vocalsep_jax.audio import files
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.measures.metrics import usdr
+from vocalsep_jax.runs.record import read_record, write_record
 from vocalsep_jax.separation.separator import Separator
 
 
-def test_scores_of_the_test_songs(run, song_root, tmp_path, capsys):
-    scores_file = tmp_path / "scores.json"
-    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(scores_file)]
-    assert evaluate.main(arguments) == 0
-    (scores,) = json.loads(scores_file.read_text()).values()
-    assert scores["silence"] == 0
-    assert scores["mixture"] == pytest.approx(0, abs=0.01)  # two tones of one level
-    assert scores["ideal"] > 6
+@pytest.fixture
+def scores(run, song_root, tmp_path):
+    """Calls the command with options; its exit code, and the scores it wrote."""
+
+    def call(*options, checkpoint=run, data=song_root):
+        arguments = [
+            "--checkpoint",
+            str(checkpoint),
+            "--data",
+            str(data),
+            "--json",
+            str(tmp_path / "s.json"),
+        ]
+        code = evaluate.main([*arguments, *options])
+        return code, json.loads((tmp_path / "s.json").read_text()) if code < 2 else None
+
+    return call
+
+
+def test_scores_of_the_test_songs(run, scores, capsys):
+    code, found = scores()
+    assert code == 0
+    assert list(found) == ["D - Four"]
+    row = found["D - Four"]
+    assert list(row) == ["mixture", "silence", "ideal", "estimate"]
+    assert row["silence"] == 0
+    assert row["mixture"] == pytest.approx(0, abs=0.01)  # two tones of one level
+    assert row["ideal"] > 6
     vocals, accompaniment = tone(590, 5), tone(130, 5)
     estimate = Separator(run).separate(vocals + accompaniment, 8000)["vocals"]
-    assert scores["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
-    assert "D - Four" in capsys.readouterr().out
+    assert row["estimate"] == pytest.approx(usdr(vocals, estimate), abs=0.01)
+    head, line = capsys.readouterr().out.splitlines()
+    assert head.split()[-4:] == ["mixture", "silence", "estimate", "ideal"]
+    assert line.startswith("D - Four ")
+    assert [float(x) for x in line.split()[-4:]] == [
+        pytest.approx(row[name], abs=0.006) for name in ("mixture", "silence", "estimate", "ideal")
+    ]
 
 
-def test_scores_at_another_rate_than_the_model_s(run, song_root, tmp_path):
-    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
-    assert evaluate.main([*arguments, "--sample-rate", "12000"]) == 0
-    (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
-    assert scores["ideal"] > 6
+def test_scores_at_another_rate_than_the_model_s_with_leakage(run, scores, song_root, capsys):
+    code, found = scores("--sample-rate", "12000", "--leakage", "--overlap", "0.5")
+    assert code == 0
+    (row,) = found.values()
+    assert row["ideal"] > 6
     song = find_library(song_root).splits["test"][0].load(12_000)
-    estimate = Separator(run).separate(song.mixture, 12_000)["vocals"]
-    assert scores["estimate"] == pytest.approx(usdr(song.vocals, estimate), abs=1e-6)
-    assert evaluate.main([*arguments, "--sample-rate", "0"]) == 2
-
-
-def test_errors_are_one_line(run, song_root, tmp_path, caplog):
-    arguments = ["--checkpoint", str(run), "--data"]
-    assert evaluate.main([*arguments, str(tmp_path / "none")]) == 2
-    assert evaluate.main([*arguments, str(song_root / "train")]) == 2
-    assert "no such folder" in caplog.text
-    assert "no songs in the test split" in caplog.text
-
-
-def test_leakage_is_of_the_accompaniment_alone(run, song_root, tmp_path, capsys):
-    arguments = ["--checkpoint", str(run), "--data", str(song_root), "--json", str(tmp_path / "s.json")]
-    assert evaluate.main([*arguments, "--leakage"]) == 0
-    (scores,) = json.loads((tmp_path / "s.json").read_text()).values()
-    accompaniment = files.read(song_root / "test" / "D - Four" / "accompaniment.wav")[0]
-    taken = Separator(run).separate(accompaniment, 8000)["vocals"]
-    expected = 10 * np.log10(np.sum(taken**2) / np.sum(accompaniment**2))
-    assert scores["leakage"] == pytest.approx(expected, abs=1e-4)
+    separator = Separator(run, overlap=0.5)
+    estimate = separator.separate(song.mixture, 12_000)["vocals"]
+    assert row["estimate"] == pytest.approx(usdr(song.vocals, estimate), abs=1e-6)
+    taken = separator.separate(song.accompaniment, 12_000)["vocals"]
+    expected = 10 * np.log10(np.sum(taken**2) / np.sum(song.accompaniment**2))
+    assert row["leakage"] == pytest.approx(expected, abs=1e-4)
     assert capsys.readouterr().out.splitlines()[0].split()[-1] == "leakage"
+
+
+def test_the_songs_that_a_run_knows(run, scores, tmp_path, capsys, caplog):
+    """`valid` are those it was validated on; that it was trained on some is told. Several have a median."""
+    trained = shutil.copytree(run, tmp_path / "trained")
+    songs = {"train": [("C - Three", 1)], "valid": [("A - One", 1), ("B - Two", 1), ("C - Three", 1)]}
+    write_record(trained, dataclasses.replace(read_record(trained), songs=songs))
+    code, found = scores("--split", "valid", checkpoint=trained)
+    assert code == 0
+    assert sorted(found) == ["A - One", "B - Two", "C - Three"]
+    assert caplog.messages == ["the checkpoint was trained on 1 of these songs: C - Three"]
+    median = capsys.readouterr().out.splitlines()[-1].split()
+    assert median[0] == "median"
+    assert float(median[3]) == pytest.approx(np.median([x["estimate"] for x in found.values()]), abs=0.006)
+
+
+def test_one_bad_song_does_not_stop_the_others(scores, song_root, caplog):
+    shutil.copytree(song_root / "test" / "D - Four", song_root / "test" / "E - Five")
+    (song_root / "test" / "D - Four" / "vocals.wav").write_text("text")
+    code, found = scores()
+    assert (code, list(found)) == (1, ["E - Five"])
+    assert "vocals.wav: not readable" in caplog.text
+
+
+def test_errors_are_one_line_and_exit_code_2(scores, song_root, tmp_path, caplog):
+    for options, changes, message in (
+        ([], {"data": tmp_path / "none"}, "no such folder"),
+        ([], {"data": song_root / "train"}, "no songs in the test split"),
+        ([], {"checkpoint": tmp_path / "none"}, "no such checkpoint"),
+        (["--sample-rate", "0"], {}, "--sample-rate must be at least 1"),
+        (["--overlap", "1"], {}, "overlap must be"),
+    ):
+        caplog.clear()
+        assert scores(*options, **changes) == (2, None)
+        (line,) = caplog.messages
+        assert line.startswith("error: ")
+        assert message in line
+        assert len(line.splitlines()) == 1

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from tests.torch_unet import PUBLISHED, TorchUNet, randomise
-from vocalsep_jax.coseparation import keys, torch_files
+from vocalsep_jax.coseparation import torch_files
 from vocalsep_jax.coseparation.keys import ConversionError, Network
 
 
@@ -158,8 +158,3 @@ class TestRefused:
     def test_no_state_dict(self, tmp_path):
         for content in ([1], torch.zeros(2), {1: torch.zeros(2)}):
             assert "no state dict" in self.refused(save(content, tmp_path / "x.pth"))
-
-
-def test_block_keys():
-    assert keys.block_key(Network(2, 7, PUBLISHED), "down3") == "audionet_convlayer3"
-    assert keys.block_key(Network(2, 7, PUBLISHED), "up7") == "audionet_upconvlayer7"

@@ -101,6 +101,7 @@ def test_an_unreadable_song_leaves_no_cache(song_root, library, tmp_path):
     assert not tfds_songs.SongChunks(data_dir=str(folder)).is_prepared()
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_prepare_once(song_root, tmp_path):
     code = f"""
 import logging

@@ -32,11 +32,16 @@ def test_a_perfect_mask_has_soft_dice_near_one_only_if_binary(rng):
     np.testing.assert_allclose(metrics.soft_dice(mask, vocals, 1 - vocals), expected, rtol=1e-5)
 
 
-def test_dice_is_one_value_a_patch(rng):
-    masks = rng.random((2, 4, 5, 6)).astype(np.float32)
-    together = metrics.dice(masks[0], masks[1], 1 - masks[1])
-    apart = [float(metrics.dice(m[None], v[None], 1 - v[None])[0]) for m, v in zip(*masks, strict=True)]
+@pytest.mark.parametrize("name", metrics.PATCH_METRICS)
+def test_every_metric_of_training_is_one_value_a_patch_and_1_for_the_right_binary_mask(rng, name):
+    measure = metrics.PATCH_METRICS[name].measure
+    mask, vocals = rng.random((2, 4, 5, 6)).astype(np.float32)
+    together = measure(mask, vocals, 1 - vocals)
+    assert (together.shape, together.dtype) == ((4,), np.float32)
+    apart = [float(measure(m[None], v[None], 1 - v[None])[0]) for m, v in zip(mask, vocals, strict=True)]
     np.testing.assert_allclose(together, apart, rtol=1e-6)
+    binary = np.round(vocals)
+    np.testing.assert_allclose(measure(binary, binary, 1 - binary), 1, rtol=1e-6)
 
 
 class TestUsdr:

@@ -3,12 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.conftest import random_variables
 from vocalsep_jax.measures import losses
-from vocalsep_jax.models.frontend import unwarp, warp
-from vocalsep_jax.models.unet import UNet, layer_channels, unet_from_config
+from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
+from vocalsep_jax.models.layers import FORMS
+from vocalsep_jax.models.unet import UNet, is_encoder, layer_channels
 
-MODEL = {"width": 4, "depth": 5, "dtype": "float32"}
-CONFIG = {"model": MODEL, "input_transform": "raw", "frequency_scale": "linear", "frequency_bins": 32}
+
+def shapes_of(model, patch):
+    """Of the variables that a network is initialised with."""
+    return jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, *patch)))
 
 
 def count(tree):
@@ -16,11 +20,10 @@ def count(tree):
 
 
 def test_the_full_network_has_the_published_number_of_parameters():
-    shapes = jax.eval_shape(UNet().init, jax.random.key(0), jnp.zeros((1, 256, 256)))
-    params = shapes["params"]
+    params = shapes_of(UNet(), (256, 256))["params"]
     assert count(params) == 41_828_481
-    assert count({k: v for k, v in params.items() if k.startswith("down")}) == 15_343_936
-    assert count({k: v for k, v in params.items() if k.startswith("up")}) == 26_484_545
+    assert count({k: v for k, v in params.items() if is_encoder(k)}) == 15_343_936
+    assert count({k: v for k, v in params.items() if not is_encoder(k)}) == 26_484_545
 
 
 def test_channels_of_the_seven_and_the_five_layer_network():
@@ -31,138 +34,176 @@ def test_channels_of_the_seven_and_the_five_layer_network():
     assert layer_channels(64, 5) == ([64, 128, 256, 512, 512], [512, 256, 128, 64, 1])
 
 
+@pytest.mark.parametrize(("width", "depth"), [(0, 7), (64, 3)])
+def test_networks_that_there_are_not(width, depth):
+    with pytest.raises(ValueError, match=f"width >= 1 and depth >= 4, got {width} and {depth}"):
+        layer_channels(width, depth)
+
+
+@pytest.mark.slow
 def test_initial_weights_follow_the_recipe():
-    params = jax.jit(UNet(width=16).init)(jax.random.key(1, impl="rbg"), jnp.zeros((1, 256, 256)))["params"]
-    kernel, scale = params["down5"]["kernel"], params["down5_norm"]["scale"]
+    model = UNet(width=16, depth=4)
+    params = jax.jit(model.init)(jax.random.key(1, impl="rbg"), jnp.zeros((1, 16, 16)))["params"]
+    kernel, scale = params["down4"]["kernel"], params["down4_norm"]["scale"]
     assert abs(float(kernel.mean())) < 1e-3
     assert float(kernel.std()) == pytest.approx(0.02, rel=0.02)
     assert float(scale.mean()) == pytest.approx(1.0, abs=0.01)
     assert float(scale.std()) == pytest.approx(0.02, rel=0.3)
     offsets = [x for path, x in jax.tree.leaves_with_path(params) if path[-1].key == "bias"]
-    assert len(offsets) == 27
+    assert len(offsets) == 15
     assert all(not x.any() for x in offsets)
 
 
 @pytest.mark.parametrize("patch", [(256, 256), (128, 384)])
 def test_bottleneck_and_output_shapes(patch):
     model = UNet(width=2)
-    x = jnp.ones((2, *patch))
-    variables = jax.jit(model.init)(jax.random.key(0), x)
 
-    @jax.jit
     def apply(variables, x):
-        return model.apply(variables, x, capture_intermediates=True, mutable=["intermediates"])
+        return model.apply(variables, x, mutable=["intermediates"])
 
-    mask, state = apply(variables, x)
-    assert mask.shape == (2, *patch)
-    assert mask.dtype == jnp.float32
-    assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
-    bottleneck = state["intermediates"]["down7"]["__call__"][0]
-    assert bottleneck.shape == (2, patch[0] // 128, patch[1] // 128, 16)
-
-
-def test_sides_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="multiples of 128"):
-        UNet(width=1).init(jax.random.key(0), jnp.zeros((1, 256, 200)))
+    mask, state = jax.eval_shape(apply, shapes_of(model, patch), jnp.zeros((2, *patch)))
+    assert (mask.shape, mask.dtype) == ((2, *patch), jnp.float32)
+    blocks = state["intermediates"]
+    assert blocks["down7_block"][0].shape == (2, patch[0] // 128, patch[1] // 128, 16)
+    assert blocks["up7_block"][0].shape == (2, *patch, 1)
 
 
 @pytest.mark.parametrize(
-    ("field", "value"),
+    ("model", "patch", "message"),
     [
-        ("dtype", "float16"),
-        ("input_transform", "square"),
-        ("frequency_scale", "mel"),
-        ("frequency_bins", 1),
-        ("depth", 3),
-        ("width", 0),
+        (UNet(width=1), (256, 200), r"multiples of 128 \(2\^depth\), got 256 bins x 200 frames"),
+        (UNet(width=1, depth=5), (51, 64), "multiples of 32 .*, got 51 bins x 64 frames"),
+        (
+            UNet(1, 5, frequency_scale="coseparation", frequency_bins=40),
+            (51, 64),
+            "got 40 bins x 64 frames",
+        ),
     ],
 )
-def test_a_config_that_names_no_network_is_refused(field, value):
-    changed = {field: value} if field in CONFIG else {"model": MODEL | {field: value}}
-    with pytest.raises(ValueError, match=field if field != "width" else "width >= 1"):
-        unet_from_config(CONFIG | changed)
+def test_sides_that_do_not_fit_are_refused(model, patch, message):
+    with pytest.raises(ValueError, match=message):
+        model.check_patch(*patch)
+    with pytest.raises(ValueError, match=message):
+        shapes_of(model, patch)
 
 
 def test_a_warped_network_takes_and_gives_linear_frequency(rng):
-    model = unet_from_config(CONFIG | {"frequency_scale": "coseparation", "input_transform": "log"})
-    x = rng.random((2, 51, 64)).astype(np.float32)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    mask = jax.jit(model.apply)(variables, x)
+    plain = UNet(4, 4, input_transform="log")
+    warped = plain.clone(frequency_scale="coseparation", frequency_bins=32)
+    x = rng.random((2, 51, 32)).astype(np.float32)
+
+    @jax.jit
+    def masks(variables, x):
+        return warped.apply(variables, x), unwarp(plain.apply(variables, warp(x, 32)), 51)
+
+    mask, expected = masks(random_variables(warped, (51, 32)), x)
     assert mask.shape == x.shape
-    assert 0 <= float(mask.min()) <= float(mask.max()) <= 1
-    plain = UNet(width=4, depth=5, input_transform="log").apply(variables, warp(x, 32))
-    np.testing.assert_allclose(mask, unwarp(plain, 51), atol=1e-6)
-    with pytest.raises(ValueError, match="multiples of 32"):
-        unet_from_config(CONFIG | {"frequency_scale": "coseparation", "frequency_bins": 40}).init(
-            jax.random.key(0), x
-        )
+    assert 0 <= float(mask.min()) < float(mask.max()) <= 1
+    np.testing.assert_allclose(mask, expected, atol=1e-6)
+
+
+def test_a_feature_of_the_input_is_a_channel_of_the_first_layer(rng, monkeypatch):
+    """Of a transform that is added to those there are."""
+
+    def both(magnitude):
+        return jnp.stack([magnitude, jnp.sqrt(magnitude)], axis=-1)
+
+    monkeypatch.setitem(INPUT_TRANSFORMS, "both", both)
+    model, x = UNet(4, 4, input_transform="both"), rng.random((2, 16, 32)).astype(np.float32)
+    variables = random_variables(model, (16, 32))
+    kernel = variables["params"]["down1"]["kernel"]
+    assert kernel.shape == (4, 4, 2, 4)
+    apply = jax.jit(model.apply)
+    mask = apply(variables, x)
+    assert mask.shape == x.shape
+    first = np.concatenate([kernel[:, :, :1], np.zeros_like(kernel[:, :, :1])], axis=2)
+    variables["params"]["down1"]["kernel"] = first
+    without = apply(variables, x)
+    assert np.abs(mask - without).max() > 0.01
+    variables["params"]["down1"]["kernel"] = kernel[:, :, :1]
+    np.testing.assert_allclose(jax.jit(UNet(4, 4).apply)(variables, x), without, atol=1e-5)
 
 
 def test_frozen_statistics_are_used_and_left_alone(rng):
-    x = rng.random((4, 32, 32)).astype(np.float32)
-    model = unet_from_config(CONFIG, freeze_statistics=True)
-    variables = jax.jit(model.init)(jax.random.key(0), x)
-    stats = jax.tree.map(lambda s: s + 0.5, variables["batch_stats"])
-    variables = variables | {"batch_stats": stats}
+    x = rng.random((4, 16, 16)).astype(np.float32)
+    model = UNet(4, 4, freeze_statistics=True)
+    variables = random_variables(model, (16, 16))
+    stats = variables["batch_stats"]
 
-    def blocks(train):
-        _, state = model.apply(variables, x, train=train, mutable=["batch_stats", "intermediates"])
-        return state
+    @jax.jit
+    def blocks(variables):
+        kept = ["batch_stats", "intermediates"]
+        return [model.apply(variables, x, train=train, mutable=kept)[1] for train in (True, False)]
 
-    training, evaluation = blocks(True), blocks(False)
+    training, evaluation = blocks(variables)
     for name, after in training["batch_stats"].items():
         changed = any((after[k] != stats[name][k]).any() for k in after)
-        assert changed == name.startswith("up"), name
+        assert changed == (not is_encoder(name)), name
     for name, value in training["intermediates"].items():
         same = np.array_equal(value[0], evaluation["intermediates"][name][0])
-        assert same == name.startswith("down"), name
+        assert same == is_encoder(name), name
 
 
 def test_bfloat16_keeps_parameters_statistics_and_mask_in_float32():
-    model = unet_from_config(CONFIG | {"model": MODEL | {"dtype": "bfloat16"}})
-    x = jnp.ones((2, 32, 32))
+    model = UNet(4, 5, jnp.dtype("bfloat16"))
+
+    def apply(variables, x):
+        return model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])
+
     with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm mixes dtypes
-        variables = model.init(jax.random.key(0), x)
-        mask, updated = model.apply(variables, x, train=True, mutable=["batch_stats"])
+        variables = shapes_of(model, (32, 32))
+        mask, updated = jax.eval_shape(apply, variables, jnp.ones((2, 32, 32)))
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     assert mask.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(updated)} == {jnp.dtype("float32")}
+    assert {leaf.dtype for leaf in jax.tree.leaves(updated["batch_stats"])} == {jnp.dtype("float32")}
+    assert updated["intermediates"]["down3_block"][0].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_a_network_has_its_convolutions_in_the_form_that_is_asked_for(name):
+    model = UNet(2, 4, convolutions=name)
+    lowered = jax.jit(model.apply).lower(shapes_of(model, (16, 16)), jnp.zeros((1, 16, 16)))
+    assert ("stablehlo.convolution" in lowered.as_text()) == (name == "lax")
 
 
 class TestAgainstPyTorch:
     """The same weights, the same input: the same mask, loss, gradients and statistics."""
 
-    @pytest.fixture(params=[(8, 7), (4, 5)], ids=["7 layers", "5 layers"])
-    def pair(self, request, rng):
+    def pair(self, width, depth, patch, rng):
         pytest.importorskip("torch", reason="PyTorch is not installed")
         from tests.torch_unet import TorchUNet, randomise, to_flax
 
-        width, depth = request.param
         network = TorchUNet(width, depth)
         randomise(network, seed=3)
-        mixture = np.abs(rng.standard_normal((4, 256, 128))).astype(np.float32)
-        vocals = (mixture * rng.random(mixture.shape)).astype(np.float32)
-        return network, UNet(width, depth), *to_flax(network), mixture, vocals
+        mixture = np.abs(rng.standard_normal((4, *patch))).astype(np.float32)
+        return network, UNet(width, depth), *to_flax(network), mixture
 
     def relative(self, value, reference):
         return np.abs(np.asarray(value) - reference).max() / np.abs(reference).max()
 
-    def test_evaluation_mode(self, pair):
+    @pytest.mark.parametrize(
+        ("width", "depth", "patch"),
+        [(4, 4, (32, 16)), pytest.param(8, 7, (256, 128), marks=pytest.mark.slow)],
+        ids=["4 layers", "7 layers"],
+    )
+    def test_evaluation_mode(self, rng, width, depth, patch):
+        network, model, params, stats, mixture = self.pair(width, depth, patch, rng)
         import torch
 
-        network, model, params, stats, mixture, _ = pair
         with torch.no_grad():
             expected = network.eval()(torch.from_numpy(mixture)).numpy()
         mask = jax.jit(model.apply)({"params": params, "batch_stats": stats}, mixture)
         assert expected.std() > 0.01
         assert self.relative(mask, expected) < 1e-4
 
-    def test_training_mode(self, pair):
+    @pytest.mark.slow
+    def test_training_mode(self, rng):
+        network, model, params, stats, mixture = self.pair(8, 7, (256, 128), rng)
         import torch
 
         from tests.torch_unet import gradients_to_flax, to_flax
 
-        network, model, params, stats, mixture, vocals = pair
+        vocals = (mixture * rng.random(mixture.shape)).astype(np.float32)
         network.train()
         expected = network(torch.from_numpy(mixture))
         loss = torch.mean((expected * torch.from_numpy(mixture) - torch.from_numpy(vocals)) ** 2)
@@ -190,7 +231,7 @@ class TestAgainstPyTorch:
         depth = len(network.down)
         for name, statistics in after.items():
             number = int("".join(c for c in name if c.isdigit()))
-            halvings = number if name.startswith("down") else depth - number
+            halvings = number if is_encoder(name) else depth - number
             n = 4 * (256 >> halvings) * (128 >> halvings)
             assert self.relative(new_stats[name]["mean"], statistics["mean"]) < 1e-4
             # PyTorch's new variance is unbiased, Flax's is not: n / (n - 1) apart.

@@ -2,75 +2,86 @@ import json
 
 import pytest
 
-from vocalsep_jax.runs.folder import (
-    FORMAT,
-    Fields,
-    RunError,
-    config_path,
-    differences,
-    find_run,
-    read_config,
-    write_config,
-)
+from tests import old_runs
+from vocalsep_jax.config import FORMAT, Config, parse, to_fields
+from vocalsep_jax.runs.folder import RunError, config_path
+from vocalsep_jax.runs.record import RunRecord, read_record, write_record
 
-CONFIG = {"name": "x", "batch_size": 8, "data": {"root": "a", "repair": 0.5, "valid_names": ("q",)}}
+CONFIG = parse({"name": "x", "data": {"root": "a", "remix": 0.5, "valid_names": ["q"]}})
+FIELDS = to_fields(CONFIG)
 
 
-def test_a_config_is_written_with_its_format_and_versions(tmp_path):
-    write_config(tmp_path, CONFIG, {"train": [], "valid": [["B", 5]]})
-    content = read_config(tmp_path)
-    assert content["format"] == FORMAT
-    assert content["songs"]["valid"] == [["B", 5]]
+def write(run, content):
+    config_path(run).write_text(content if isinstance(content, str) else json.dumps(content))
+
+
+def test_what_is_written_is_read(tmp_path):
+    record = RunRecord(CONFIG, {"train": [("A - One", 7)], "valid": [("B", 5), ("C", 6)]})
+    write_record(tmp_path / "new", record)
+    assert read_record(tmp_path / "new") == record
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["config.json"]
+
+
+def test_the_file_says_its_format_and_the_versions_of_packages(tmp_path):
+    write_record(tmp_path, RunRecord(CONFIG, {}))
+    content = json.loads(config_path(tmp_path).read_text())
+    assert list(content) == ["format", "config", "songs", "versions"]
+    assert content["format"] == FORMAT == 4
+    assert content["config"]["data"]["remix"] == 0.5
     assert content["versions"]["jax"].count(".") == 2
-    assert differences(content["config"], CONFIG) == []
 
 
-def test_differences_name_fields_and_leave_out_what_may_change():
-    new = {"name": "y", "batch_size": 16, "data": {"root": "b", "repair": 0.5, "extra": None}}
-    assert differences(CONFIG, new) == [
-        "batch_size: 8 -> 16",
-        "data.extra: (absent) -> null",
-        'data.valid_names: ["q"] -> (absent)',
-    ]
+@pytest.mark.parametrize("format", [1, 2, 3])
+def test_a_run_of_an_earlier_format_is_read_and_written_in_this_one(tmp_path, format):
+    write(tmp_path, old_runs.content(format))
+    record = read_record(tmp_path)
+    assert record.format == format
+    assert record.songs["valid"] == [("Built-in - valid 01", 1_323_000)]
+    assert (record.config.input_transform, record.config.data.remix) == ("log1p", 0.5)
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == RunRecord(record.config, record.songs, FORMAT)
 
 
-def test_a_run_is_found_from_its_checkpoints(tmp_path):
-    write_config(tmp_path, CONFIG, {})
-    inner = tmp_path / "checkpoints" / "best" / "12"
-    inner.mkdir(parents=True)
-    assert find_run(inner) == find_run(tmp_path) == tmp_path
-    with pytest.raises(RunError, match="no such checkpoint"):
-        find_run(tmp_path / "missing")
-    other = tmp_path.parent / "elsewhere"
-    other.mkdir(exist_ok=True)
-    with pytest.raises(RunError, match="not a run or checkpoint"):
-        find_run(other)
+def test_a_model_that_was_given_away_names_no_songs(tmp_path):
+    write(tmp_path, {"format": FORMAT, "config": to_fields(Config())})
+    assert read_record(tmp_path) == RunRecord(Config(), {})
+
+
+def nested(depth):
+    return [nested(depth - 1)] if depth else []
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("content", "message"),
     [
-        ("{", "damaged"),
-        ("[]", "not the config of a run"),
-        (json.dumps({"config": {}, "format": 99}), "written by a newer version"),
+        ("{", r"damaged \(Expecting property name"),
+        ("\ufeff{}", "damaged"),
+        ("[" * 100_000, "damaged"),
+        ([], "not the config of a run$"),
+        ({"format": FORMAT}, "not the config of a run$"),
+        ({"config": {}, "format": 99}, r"written by a newer version \(format 99, this reads 4\)"),
+        ({"config": {}, "format": "2"}, "written by a newer version"),
+        ({"config": 3, "format": FORMAT}, r"not the config of a run \(it holds no fields\)"),
+        ({"config": FIELDS | {"epochs": "3"}, "format": FORMAT}, r"\(epochs must be a whole number, "),
+        ({"config": FIELDS | {"epochs": 10**400}, "format": FORMAT}, r"\(epochs x patches_per_epoch must "),
+        ({"config": FIELDS | {"epochs": nested(400)}, "format": FORMAT}, "not the config of a run"),
+        ({"config": FIELDS, "format": FORMAT, "songs": 3}, "not the config of a run"),
+        ({"config": FIELDS, "format": FORMAT, "songs": {"train": ["A"]}}, "not the config of a run"),
+        ({"config": FIELDS, "format": FORMAT, "songs": {"train": [["A", "?"]]}}, "not the config of a run"),
+        (
+            {"config": FIELDS, "format": FORMAT, "songs": {"train": [["A", 1e999]]}},
+            "not the config of a run",
+        ),
     ],
 )
-def test_unusable_configs(tmp_path, text, message):
-    config_path(tmp_path).write_text(text)
-    with pytest.raises(RunError, match=message):
-        read_config(tmp_path)
+def test_what_cannot_be_read_is_told_in_a_line_that_names_the_file(tmp_path, content, message):
+    write(tmp_path, content)
+    with pytest.raises(RunError, match=message) as error:
+        read_record(tmp_path)
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"{config_path(tmp_path)}: ")
 
 
-def test_a_config_of_the_first_format_is_brought_up_to_date(tmp_path):
-    old = {"name": "x", "model": {"width": 8, "input_transform": "log1p"}}
-    config_path(tmp_path).write_text(json.dumps({"format": 1, "config": old}))
-    config = read_config(tmp_path)["config"]
-    assert config["model"] == {"width": 8}
-    assert (config["input_transform"], config["frequency_scale"]) == ("log1p", "linear")
-
-
-def test_fields_are_attributes_and_absent_ones_are_named():
-    fields = Fields({"a": 1, "data": {"b": (2,), "deep": {"c": 3}}})
-    assert (fields.a, fields.data.b, fields.data.deep.c) == (1, (2,), 3)
-    with pytest.raises(RunError, match=r"no field data\.deep\.d; configs/base\.py has them all"):
-        _ = fields.data.deep.d
+def test_a_file_that_is_missing(tmp_path):
+    with pytest.raises(RunError, match=r"config\.json: No such file or directory"):
+        read_record(tmp_path)

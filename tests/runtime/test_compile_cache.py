@@ -6,7 +6,7 @@ from tests.conftest import ROOT
 
 COMPILE = """
 import jax
-from vocalsep_jax.compile_cache import use_compile_cache
+from vocalsep_jax.runtime.compile_cache import use_compile_cache
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
 use_compile_cache()

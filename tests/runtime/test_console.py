@@ -1,5 +1,6 @@
 import signal
 import sys
+import threading
 
 import pytest
 
@@ -39,3 +40,35 @@ def test_termination_is_an_interruption_within_the_block_alone():
     with pytest.raises(KeyboardInterrupt), console.terminated_as_interrupted():
         signal.raise_signal(signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_where_nobody_reads_any_more_a_command_goes_on(monkeypatch, tmp_path):
+    """What is left in the output's buffer goes nowhere, rather than failing at the end."""
+    with (tmp_path / "output").open("w+") as file:
+
+        class Closed:
+            def write(self, text):
+                raise BrokenPipeError
+
+            def flush(self):
+                pass
+
+            fileno = file.fileno
+
+        monkeypatch.setattr(sys, "stdout", Closed())
+        console.say("a")
+        file.write("left in the buffer")
+    assert (tmp_path / "output").read_text() == ""
+
+
+def test_on_another_thread_signals_are_left_alone():
+    seen = []
+
+    def work():
+        with console.terminated_as_interrupted():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]

@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 CODE = """
 import os, sys
 print("started", os.getpid(), flush=True)
-from vocalsep_jax.huge_pages import restart_with_huge_pages
+from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 restart_with_huge_pages()
 print(os.environ.get("GLIBC_TUNABLES"), sys.argv[1:])
 """

@@ -1,20 +1,23 @@
-"""`vocalsep export`."""
+"""Models that are given away, of a network that is quick to compile; `tests/commands` has a U-Net."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
-import soundfile
 
-from tests.conftest import ROOT, tone
-from vocalsep_jax import export, separate
-from vocalsep_jax.separation import program
-from vocalsep_jax.separation.separator import STEMS, Separator
+from tests.conftest import tone
+from tests.small_network import small_config, small_network
+from vocalsep_jax.runs.checkpoints import Checkpoints
+from vocalsep_jax.runs.folder import RunError
+from vocalsep_jax.runs.record import RunRecord, read_record, write_record
+from vocalsep_jax.separation import export
+from vocalsep_jax.separation.export import export_model
+from vocalsep_jax.separation.separator import Separator
+from vocalsep_jax.separation.stem_files import STEMS
 
 ONLY_JAX = """
 import importlib.util, sys
@@ -32,11 +35,31 @@ assert not any(map(importlib.util.find_spec, ("vocalsep_jax", "flax", "orbax", "
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_network():
+    with small_network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run with random weights, stopped after three steps."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    folder.mkdir()
+    config = small_config()
+    write_record(folder, RunRecord(config, {}))
+    variables = config.network().init(jax.random.key(2), np.zeros((1, 32, 32), np.float32))
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save("best", 3, variables, {"step": np.int32(3)}, {})
+    return folder
+
+
 @pytest.fixture(scope="module")
 def model(run, tmp_path_factory):
-    """The tiny run, exported."""
-    folder = tmp_path_factory.mktemp("models") / "small"
-    assert export.main([str(run), str(folder)]) == 0
+    """The run, exported."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    facts = export_model(run, folder)
+    assert json.loads((folder / "model.json").read_text()) == facts
     return folder
 
 
@@ -49,25 +72,24 @@ def test_what_is_in_the_folder(model, run):
         "separation.stablehlo",
     }
     facts = json.loads((model / "model.json").read_text())
-    assert (facts["model"], facts["step"], facts["sample_rate"]) == ("tiny", 3, 8000)
+    assert (facts["model"], facts["step"], facts["sample_rate"]) == ("small", 3, 8000)
     assert facts["stft"] == {"n_fft": 62, "hop": 21, "window": "periodic Hann"}
     assert facts["licence"] == "Apache-2.0"
     assert 0 < facts["program"]["largest_difference"] < 1e-5
     parameters = Separator(run).variables["params"]
     assert facts["parameters"] == sum(x.size for layer in parameters.values() for x in layer.values())
+    assert facts["training"] == {"config": "small", "songs": {}, "validation": None}
     assert not (model / "checkpoints" / "best" / "3" / "training").exists()
 
 
 def test_the_folder_separates_as_the_run_does(model, run, tmp_path, rng):
-    moved = shutil.copytree(model, tmp_path / "moved")
+    moved = Separator(shutil.copytree(model, tmp_path / "moved"))
+    assert (moved.name, moved.step) == ("moved", 3)
     x = rng.uniform(-1, 1, (9000, 2)).astype(np.float32)
-    ours, theirs = (Separator(folder).separate(x, 8000) for folder in (moved, run))
-    for name in STEMS:
-        np.testing.assert_array_equal(ours[name], theirs[name])
-    assert Separator(moved).step == 3
-    soundfile.write(tmp_path / "a.wav", x, 8000)
-    assert separate.main([str(tmp_path / "a.wav"), "--checkpoint", str(moved), "-o", str(tmp_path)]) == 0
-    assert (tmp_path / "moved" / "a" / "vocals.wav").exists()
+    expected = Separator(run).separate(x, 8000)
+    assert expected["vocals"].std() > 0.01
+    for name, stem in moved.separate(x, 8000).items():
+        np.testing.assert_array_equal(stem, expected[name])
 
 
 def test_the_program_needs_only_jax(model, tmp_path):
@@ -93,21 +115,33 @@ def test_the_program_needs_only_jax(model, tmp_path):
             np.testing.assert_allclose(stems[name][row], expected[name], atol=1e-6)
 
 
-def test_how_the_model_was_trained(run, tmp_path):
-    """As far as the run tells: the validation of the exported step, and where the encoder is from."""
+def test_what_is_told_of_a_run_and_what_stays_with_it(run, tmp_path):
+    """The validation of the exported step, and where the encoder is from; neither songs nor places."""
     trained = shutil.copytree(run, tmp_path / "trained")
-    content = json.loads((trained / "config.json").read_text())
-    content["config"]["init_encoder"] = "encoder/"
-    content["songs"] = {"train": [["A", 100], ["B", 100]], "valid": [["C", 50]]}
-    (trained / "config.json").write_text(json.dumps(content))
-    lines = [{"kind": k, "step": s, "loss": s / 10} for k, s in (("valid", 2), ("train", 3), ("valid", 3))]
+    places = {"data__root": "/secret/a", "data__cache": "/secret/b", "data__valid_names": ["secret C"]}
+    songs = {"train": [("secret A", 100), ("secret B", 100)], "valid": [("secret C", 50)]}
+    write_record(trained, RunRecord(small_config(init_encoder="/secret/c", **places), songs))
+    steps = [("valid", 2), ("train", 3), ("valid", 3), ("valid", 4)]
+    lines = [{"kind": kind, "step": step, "loss": step / 10} for kind, step in steps]
     (trained / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    facts = export.export_model(trained, tmp_path / "model", overlap=0.5, batch_size=2, licence="CC0-1.0")
+
+    facts = export_model(trained, tmp_path / "model", overlap=0.5, batch_size=2, licence="CC0-1.0")
     assert facts["training"]["songs"] == {"train": 2, "valid": 1}
     assert facts["training"]["validation"] == {"kind": "valid", "step": 3, "loss": 0.3}
     assert "Gao" in facts["training"]["encoder"]
     assert facts["program"]["overlap"] == 0.5
     assert "Licence: CC0-1.0." in (tmp_path / "model" / "README.md").read_text()
+    assert read_record(tmp_path / "model") == RunRecord(small_config(), {})
+    for file in (tmp_path / "model").glob("*.*"):
+        assert b"secret" not in file.read_bytes()
+
+
+def test_a_run_that_was_warm_started_keeps_that_to_itself(run, tmp_path):
+    trained = shutil.copytree(run, tmp_path / "trained")
+    write_record(trained, RunRecord(small_config(init_from="/secret/a"), {}))
+    facts = export_model(trained, tmp_path / "model", batch_size=2)
+    assert "encoder" not in facts["training"]
+    assert read_record(tmp_path / "model").config.init_from == ""
 
 
 def test_a_run_of_the_first_format(run, tmp_path, rng):
@@ -117,66 +151,48 @@ def test_a_run_of_the_first_format(run, tmp_path, rng):
     config = content["config"]
     for name in ("input_transform", "frequency_scale", "frequency_bins"):
         del config[name]
+    del config["model"]["network"]
     config["model"]["input_transform"] = "log"
     (old / "config.json").write_text(json.dumps(content | {"format": 1}))
-    export.export_model(old, tmp_path / "model")
+    export_model(old, tmp_path / "model", batch_size=2)
     x = rng.uniform(-1, 1, (3000, 1)).astype(np.float32)
     ours, theirs = (Separator(folder).separate(x, 8000) for folder in (tmp_path / "model", old))
     np.testing.assert_array_equal(ours["vocals"], theirs["vocals"])
     assert np.abs(ours["vocals"] - Separator(run).separate(x, 8000)["vocals"]).max() > 1e-3
 
 
-def test_names_and_places_of_the_run_stay_with_it(run, tmp_path):
-    private = shutil.copytree(run, tmp_path / "private")
-    content = json.loads((private / "config.json").read_text())
-    content["config"] |= {"init_from": "/secret/a", "init_encoder": "/secret/b"}
-    content["config"]["data"] = {"root": "/secret/c", "cache": "/secret/d", "valid_names": ["secret"]}
-    content["songs"] = {"train": [["secret", 1]], "valid": []}
-    (private / "config.json").write_text(json.dumps(content))
-    export.export_model(private, tmp_path / "model")
-    for file in (tmp_path / "model").glob("*.*"):
-        assert b"secret" not in file.read_bytes()
+def test_a_program_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch):
+    right = export.separation
 
-
-@pytest.mark.usefixtures("_interruptible_children")
-@pytest.mark.skipif(sys.platform == "win32", reason="no such signals")
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted(run, tmp_path, which):
-    command = [sys.executable, "-m", "vocalsep_jax.export", str(run), str(tmp_path / "new" / "model")]
-    environment = os.environ | {"GLIBC_TUNABLES": ""}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
-    assert process.stderr
-    assert process.stderr.readline() == "making the program\n"
-    process.send_signal(which)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors.splitlines()[-1] == "interrupted"
-    assert not list((tmp_path / "new").iterdir())
-
-
-def test_a_program_that_computes_something_else_is_not_written(run, tmp_path, monkeypatch, caplog):
     def wrong(*arguments, **options):
-        right = original(*arguments, **options)
-        return lambda x: {name: 1.01 * stem for name, stem in right(x).items()}
+        separate = right(*arguments, **options)
+        return lambda x: {name: 1.01 * stem for name, stem in separate(x).items()}
 
-    original = program.separation
-    monkeypatch.setattr(program, "separation", wrong)
-    assert export.main([str(run), str(tmp_path / "model")]) == 2
-    assert "the program differs from the model by" in caplog.text
+    monkeypatch.setattr(export, "separation", wrong)
+    with pytest.raises(RunError, match="the program differs from the model by"):
+        export_model(run, tmp_path / "model", batch_size=2)
     assert not list(tmp_path.iterdir())
 
 
-def test_what_cannot_be_exported(run, tmp_path, caplog):
+def test_what_cannot_be_exported(run, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "file").write_text("text")
     cases = [
-        ([str(tmp_path / "none"), str(tmp_path / "model")], "no such checkpoint"),
-        ([str(run), str(tmp_path / "there")], "is there already"),
-        ([str(run), str(tmp_path / "there" / "file" / "model")], "cannot be written"),
-        ([str(run), str(tmp_path / "model"), "--overlap", "1"], "overlap must be"),
-        ([str(run), str(tmp_path / ("x" * 300))], "cannot be written"),
+        ((tmp_path / "none", tmp_path / "model"), {}, "no such checkpoint"),
+        ((run, tmp_path / "there"), {}, "is there already"),
+        ((run, tmp_path / "there" / "file"), {}, "is there already"),
+        ((run, tmp_path / "there" / "file" / "model"), {}, "cannot be written"),
+        ((run, tmp_path / ("x" * 300)), {}, "cannot be written"),
+        ((run, tmp_path / "model"), {"overlap": 1.0}, "overlap must be"),
+        ((run, tmp_path / "model"), {"batch_size": 0}, "batch_size must be"),
     ]
-    for arguments, message in cases:
-        assert export.main(arguments) == 2
-        assert message in caplog.text
+    for arguments, options, message in cases:
+        with pytest.raises((RunError, ValueError), match=message):
+            export_model(*arguments, **options)
     assert [p.name for p in tmp_path.rglob("*")] == ["there", "file"]
+
+
+def test_an_empty_folder_is_filled(run, tmp_path):
+    (tmp_path / "model").mkdir()
+    export_model(run, tmp_path / "model", batch_size=2)
+    assert (tmp_path / "model" / "model.json").exists()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import export
 
-from tests.test_streaming import STFT, make, noise, of_its_surroundings, through
+from tests.separation.test_streaming import STFT, make, noise, of_its_surroundings, through
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.separation.program import separation
 
@@ -16,8 +16,13 @@ def program(predict=of_its_surroundings, stft=STFT, **options):
     return jax.jit(separation(predict, stft, **(defaults | options)))
 
 
+def slow(*values):
+    """Each is a program to compile."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 @pytest.mark.parametrize("samples", [1, 61, 62, 63, 651, 714, 1050, 3000])
-@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.75])
+@pytest.mark.parametrize("overlap", [0.3, *slow(0.0, 0.75)])
 def test_it_computes_what_streaming_does(samples, overlap):
     x = noise(samples)
     stems = program(overlap=overlap)(x[None])
@@ -27,13 +32,13 @@ def test_it_computes_what_streaming_does(samples, overlap):
     np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], x[None], atol=1e-6)
 
 
-@pytest.mark.parametrize("stft", [Stft(62, 31), Stft(64, 16), Stft(63, 20)])
+@pytest.mark.parametrize("stft", [Stft(63, 20), *slow(Stft(62, 31), Stft(64, 16))])
 def test_a_mask_of_ones_gives_the_waveform_back(stft):
     x = noise(2000)[None]
     np.testing.assert_allclose(program(jnp.ones_like, stft)(x)["vocals"], x, atol=2e-6)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 16])
+@pytest.mark.parametrize("batch_size", [3, *slow(1, 16)])
 def test_the_batch_size_does_not_change_the_result(batch_size):
     x = np.stack([noise(2000), noise(2000)[::-1]])
     ours = program(batch_size=batch_size)(x)["vocals"]
@@ -41,6 +46,7 @@ def test_the_batch_size_does_not_change_the_result(batch_size):
     np.testing.assert_allclose(ours[1], program()(x[1:])["vocals"][0], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_program_for_all_shapes():
     shape = jax.ShapeDtypeStruct(export.symbolic_shape("b, s, c"), np.float32)
     exported = export.export(program(), platforms=("cpu", "cuda", "tpu"))(shape)

@@ -52,7 +52,9 @@ def test_rates_and_ratios_come_from_medians():
     assert "| forward | peer | 3 | 3 to 3 | 1.33 | 2.667 | 33 % |  |" in tool.table([ours, peer])
 
 
-def test_everything_is_measured_and_written(tmp_path, capsys):
+@pytest.mark.slow
+def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(tool, "_INPUT_BATCHES", 2)
     arguments = ["all", "--width", "1", "--depth", "4", "--batch-size", "2", "--steps", "1"]
     assert tool.main([*arguments, "--seconds", "1", "--json", str(tmp_path / "b.json")]) == 0
     content = json.loads((tmp_path / "b.json").read_text())
@@ -74,6 +76,7 @@ def test_everything_is_measured_and_written(tmp_path, capsys):
     assert layers[-2:] == ["up4 forward", "up4 forward and backward"]
 
 
+@pytest.mark.slow
 def test_beside_pytorch():
     torch_peer = pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
     peer = torch_peer.TorchPeer(1, 5, "bfloat16", "cpu", compiled=False)
@@ -82,6 +85,7 @@ def test_beside_pytorch():
         assert tool.measure([make(peer, options)], rounds=1)
 
 
+@pytest.mark.slow
 def test_layers_in_pytorch_and_in_other_forms():
     pytest.importorskip("tools.torch_peer", reason="PyTorch is not installed")
     options = argparse.Namespace(

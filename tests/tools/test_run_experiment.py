@@ -7,8 +7,9 @@ pytest.importorskip("clu", reason="needs the train extra")
 
 from tests.conftest import ROOT
 from tools import run_experiment as tool
-from vocalsep_jax.runs.folder import write_config
+from vocalsep_jax.config import parse
 from vocalsep_jax.runs.history import read_history
+from vocalsep_jax.runs.record import RunRecord, write_record
 
 RESULTS = {
     "a": {
@@ -29,9 +30,8 @@ def test_the_table_has_mean_and_range():
 def run_folder(folder, epochs, seed_song="A", losses=(1.0, 0.5)):
     """A run as training leaves it: a config and as many validations as losses."""
     folder.mkdir(parents=True)
-    audio = {"sample_rate": 8000, "n_fft": 62, "hop": 21}
-    songs = {"train": [[seed_song, 9]], "valid": [["V", 9]]}
-    write_config(folder, {"epochs": epochs, "audio": audio}, songs)
+    songs = {"train": [(seed_song, 9)], "valid": [("V", 9)]}
+    write_record(folder, RunRecord(parse({"epochs": epochs}), songs))
     lines = [
         {"kind": "valid", "step": n, "epoch": float(n), "loss": x, "dice": 0.1, "soft_dice": 0.2, "sdr": n}
         for n, x in enumerate(losses, start=1)
@@ -69,11 +69,12 @@ def test_what_is_not_finished_or_not_comparable_is_not_passed_off(tmp_path, capl
     assert "compare only within one domain" in (tmp_path / "table.md").read_text().replace("\n", " ")
 
 
+@pytest.mark.slow
 def test_an_experiment_end_to_end_and_again(tmp_path, song_root, capsys, caplog):
     """Two configs, one of which fails, and a second call that finds all done."""
     caplog.set_level("INFO")
     smoke = (ROOT / "configs" / "smoke.py").read_text()
-    for name, depth in (("good", 5), ("bad", 9)):
+    for name, depth in (("good", 4), ("bad", 9)):
         (tmp_path / f"{name}.py").write_text(smoke.replace("model.depth = 5", f"model.depth = {depth}"))
     arguments = [str(tmp_path / "good.py"), str(tmp_path / "bad.py"), "--seeds", "3", "--out"]
     arguments += [str(tmp_path / "out"), "--test", str(song_root), "--sample-rate", "8000", "--"]

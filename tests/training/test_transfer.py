@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -8,10 +10,16 @@ from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.training import transfer
 
 
+@functools.cache
+def shapes(width, depth):
+    model = UNet(width, depth)
+    return jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 64, 64), np.float32))
+
+
 def variables(width=2, depth=5, seed=0):
-    model = jax.jit(UNet(width, depth).init)(jax.random.key(seed), np.zeros((1, 64, 64), np.float32))
+    """Random variables of a network."""
     rng = np.random.default_rng(seed)
-    return jax.tree.map(lambda x: np.asarray(x) + rng.random(x.shape, np.float32), model)
+    return jax.tree.map(lambda x: rng.random(x.shape, np.float32), shapes(width, depth))
 
 
 @pytest.fixture
@@ -72,3 +80,9 @@ def test_no_encoder_there(tmp_path):
         transfer.start_from_encoder(str(tmp_path / "none"), variables())
     with pytest.raises(RunError, match="holds no checkpoint"):
         transfer.start_from_encoder(str(tmp_path), variables())
+
+
+def test_a_run_of_another_network_is_refused(tmp_path):
+    save_model(tmp_path, variables(width=3))
+    with pytest.raises(RunError, match=r"cannot be restored, it is of another network \(.* and \d+ more\)"):
+        transfer.start_from_run(str(tmp_path), variables())

@@ -40,7 +40,7 @@ def baselines(song: Stems, stft: Stft, *, sample_rate: int, mask_rate: int) -> d
 def score_song(
     song: Stems, sample_rate: int, separator: Separator, *, leakage: bool = False
 ) -> dict[str, float]:
-    """uSDR in dB of the estimate and the baselines of a song at `sample_rate` Hz; its leakage, if wanted."""
+    """uSDR in dB of the estimate and the baselines of a song at `sample_rate` Hz; leakage, if wanted."""
     estimate = separator.separate(song.mixture, sample_rate)["vocals"]
     scores = baselines(song, separator.stft, sample_rate=sample_rate, mask_rate=separator.sample_rate)
     scores["estimate"] = usdr(song.vocals, estimate)

@@ -57,7 +57,7 @@ def read_record(run: Path) -> RunRecord:
             for split, listed in dict(content.get("songs", {})).items()
         }
         return RunRecord(parse_run(content["config"], number), songs, number)
-    except (ConfigError, TypeError, ValueError) as error:
+    except (ConfigError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise RunError(f"{path}: not the config of a run ({error})") from error
 
 

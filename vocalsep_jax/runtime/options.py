@@ -5,9 +5,10 @@ The sections of the config are dataclasses of such fields. A field's default giv
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 
@@ -15,14 +16,14 @@ class Rule(NamedTuple):
     """What is allowed of a field besides its type.
 
     Attributes:
-      choices: the values there are; None for any.
+      choices: the values there are, as they are when a value is checked; None for any.
       least, most: the smallest and the largest value.
       above, below: what the value must be greater and smaller than.
       may_change: whether a run may be resumed with another value: it does not change what is computed,
         beyond rounding.
     """
 
-    choices: tuple[Any, ...] | None = None
+    choices: Collection[Any] | None = None
     least: float = -math.inf
     most: float = math.inf
     above: float = -math.inf
@@ -50,13 +51,15 @@ class Rule(NamedTuple):
             return value in self.choices
         if isinstance(value, str | tuple):
             return True
-        return math.isfinite(value) and self.least <= value <= self.most and self.above < value < self.below
+        # Not math.isfinite: whole numbers may be larger than any float.
+        finite = -math.inf < value < math.inf
+        return finite and self.least <= value <= self.most and self.above < value < self.below
 
 
 def option(
     default: Any,
     *,
-    choices: Iterable[Any] | None = None,
+    choices: Collection[Any] | None = None,
     least: float = -math.inf,
     most: float = math.inf,
     above: float = -math.inf,
@@ -64,7 +67,7 @@ def option(
     may_change: bool = False,
 ) -> Any:
     """A dataclass field with a `Rule`, whose arguments these are."""
-    rule = Rule(None if choices is None else tuple(choices), least, most, above, below, may_change)
+    rule = Rule(choices, least, most, above, below, may_change)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -88,13 +91,16 @@ def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
     rule, kind = rule_of(field), type(field.default)
     converted, words = value, {int: "a whole number", float: "a number", str: "text", bool: "True or False"}
     if kind is float and type(value) is int:
-        converted = float(value)
+        with contextlib.suppress(OverflowError):  # larger than any float
+            converted = float(value)
     elif kind is tuple:
         words[kind] = "names, as ('A', 'B')"
-        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-            converted = tuple(value)
+        are_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
+        converted = tuple(value) if are_names else None
     if type(converted) is not kind or not rule.allows(converted):
-        allowed = rule.text() if rule.choices else ", ".join(filter(None, (words[kind], rule.text())))
+        allowed = (
+            rule.text() if rule.choices is not None else ", ".join(filter(None, (words[kind], rule.text())))
+        )
         raise ValueError(f"{path} must be {allowed}, not {value!r}")
     return converted
 

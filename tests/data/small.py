@@ -1,0 +1,65 @@
+"""Small songs, and the smallest steps that tell one batch from another."""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from tests.conftest import tone
+from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.data.augmentation import Augmentation
+from vocalsep_jax.data.crops import patches
+from vocalsep_jax.data.feed import Recipe
+from vocalsep_jax.data.prepared import MemoryStore, prepare_song
+from vocalsep_jax.data.songs import Song, Stems
+from vocalsep_jax.runtime.devices import AXIS
+
+RECIPE = Recipe(0, Stft(62, 21), 32, 8, Augmentation("random", 0.5, 6.0, 0.5, 0.5), 12)
+"""Of small batches."""
+
+patches_of = jax.jit(lambda crops: patches(crops, RECIPE.stft))
+"""The patches of crops."""
+
+
+class State(NamedTuple):
+    """The state of a step that counts, and adds up what it sees."""
+
+    step: Any
+    seen: Any
+
+    @classmethod
+    def fresh(cls):
+        return cls(np.int32(0), np.zeros((3, 32, 32), np.float32))
+
+
+def summing_step(state, batch):
+    """A per-device training step: the sums of mixtures, vocals and accompaniments are its work."""
+    sums = jax.lax.psum(weighted_sums(batch), AXIS)
+    return State(state.step + 1, state.seen + sums), jax.numpy.mean(sums)
+
+
+def summing_evaluation(variables, batch):
+    del variables
+    return jax.lax.psum((weighted_sums(batch), batch.weight.sum()), AXIS)
+
+
+def weighted_sums(batch):
+    return jax.numpy.stack([(x * batch.weight[:, None, None]).sum(axis=0) for x in batch[:3]])
+
+
+def assert_same_sizes(work, example):
+    """Whether what was compiled with the one serves the other."""
+    for a, b in zip(jax.tree.leaves(work[1:]), jax.tree.leaves(example[1:]), strict=True):
+        assert (a.shape, a.dtype, a.sharding) == (b.shape, b.dtype, b.sharding)
+
+
+def tone_store(lengths, frequency=300):
+    """A store of songs of so many samples, at 8 kHz: tones, each louder than the last, and noise."""
+    rng = np.random.default_rng(frequency)
+    songs = []
+    for number, samples in enumerate(lengths):
+        vocals = tone(frequency + 100 * number, samples / 8000) * (1 + number)
+        vocals[:, 1] *= 0.5
+        stems = Stems(vocals, rng.standard_normal((samples, 2)).astype(np.float32) / 4)
+        songs.append(Song(f"{number}", lambda rate, stems=stems: stems, ""))
+    return MemoryStore.of([prepare_song(song, 8000) for song in songs])

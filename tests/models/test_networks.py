@@ -1,0 +1,43 @@
+import jax
+import jax.numpy as jnp
+import pytest
+
+from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
+from vocalsep_jax.models.networks import NETWORKS, make_network
+from vocalsep_jax.models.unet import UNet
+
+OPTIONS = {
+    "width": 2,
+    "depth": 4,
+    "dtype": "float32",
+    "input_transform": "raw",
+    "frequency_scale": "linear",
+    "frequency_bins": 16,
+}
+
+
+def test_arguments_are_the_attributes_of_the_network():
+    network = make_network("unet", **OPTIONS | {"dtype": "bfloat16"}, freeze_statistics=True, axis_name="d")
+    assert network == UNet(2, 4, jnp.dtype("bfloat16"), "raw", "linear", 16, True, "d")
+
+
+@pytest.mark.parametrize("scale", FREQUENCY_SCALES)
+@pytest.mark.parametrize("transform", INPUT_TRANSFORMS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_maps_magnitudes_to_masks(name, transform, scale):
+    network = make_network(name, **OPTIONS | {"input_transform": transform, "frequency_scale": scale})
+    bins = 16 if scale == "linear" else 51
+    network.check_patch(bins, 32)
+    x = jnp.zeros((3, bins, 32))
+    variables = jax.eval_shape(network.init, jax.random.key(0), x)
+    assert set(variables) == {"params", "batch_stats"}
+    mask = jax.eval_shape(network.apply, variables, x)
+    assert (mask.shape, mask.dtype) == (x.shape, jnp.float32)
+    with pytest.raises(ValueError, match="both sides of a patch"):
+        network.check_patch(bins, 31)
+
+
+def test_another_network_is_an_entry(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "other", lambda **attributes: attributes)
+    network = make_network("other", **OPTIONS)
+    assert network == OPTIONS | {"dtype": jnp.float32, "freeze_statistics": False, "axis_name": None}
