@@ -22,6 +22,7 @@ from vocalsep_jax.measures.losses import LOSSES
 from vocalsep_jax.models import DTYPES
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
 from vocalsep_jax.models.networks import NETWORKS, Network, make_network
+from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.runtime.devices import MODES
 from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of
 
@@ -105,7 +106,7 @@ class ModelOptions:
 
     network: str = option("unet", choices=NETWORKS)
     width: int = option(64, least=1)
-    depth: int = option(7, least=1)
+    depth: int = option(7, least=4, most=16)
     dtype: str = option("float32", choices=DTYPES)
 
 
@@ -376,7 +377,8 @@ def _section(kind: type[_Section], given: Any, prefix: str) -> _Section:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in given:
         if name not in fields:
-            raise ValueError(f"the config has no field {prefix}{name}; there are {', '.join(fields)}")
+            shown = one_line(f"{prefix}{name}")
+            raise ValueError(f"the config has no field {shown}; there are {', '.join(fields)}")
     values: dict[str, Any] = {}
     for name, value in given.items():
         field = fields[name]

@@ -1,12 +1,9 @@
-import os
-
 import numpy as np
 import pytest
 
 from tests.conftest import tone
 from vocalsep_jax.data import prepared
 from vocalsep_jax.data.songs import Song, Stems, find_library
-from vocalsep_jax.runtime.memory import available_memory
 
 
 def song(name, vocals, accompaniment):
@@ -55,30 +52,3 @@ def test_songs_are_loaded_with_progress(song_root, caplog):
     samples = sum(int(s.table.samples.sum()) for s in stores.values())
     size = sum(x.nbytes for s in stores.values() for x in s.stems.values())
     assert prepared.memory_bytes(samples) == size
-
-
-class TestAvailableMemory:
-    """What Linux says, and what a container allows."""
-
-    def machine(self, root, meminfo=None, limit=None):
-        files = {
-            "proc/meminfo": meminfo,
-            "sys/fs/cgroup/memory.max": limit,
-            "sys/fs/cgroup/memory.current": "100",
-        }
-        for name, text in files.items():
-            if text is not None:
-                (root / name).parent.mkdir(parents=True, exist_ok=True)
-                (root / name).write_text(text)
-        return available_memory(root)
-
-    def test_of_a_machine(self, tmp_path):
-        assert self.machine(tmp_path, "MemTotal: 9 kB\nMemAvailable:     3 kB\n", "max\n") == 3 * 1024
-
-    def test_of_a_container(self, tmp_path):
-        assert self.machine(tmp_path, "MemAvailable: 3 kB\n", "1100\n") == 1000
-
-    @pytest.mark.parametrize("meminfo", [None, "", "MemTotal: 9 kB\n", "MemAvailable: much\n"])
-    def test_elsewhere_half_of_all(self, tmp_path, meminfo):
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        assert self.machine(tmp_path, meminfo) == total // 2

@@ -40,7 +40,12 @@ class Rule(NamedTuple):
             return f"at least {self.least:g} and below {_number(self.below)}"
         bounds = [
             f"{name} {_number(value)}"
-            for name, value in (("at least", self.least), ("above", self.above), ("below", self.below))
+            for name, value in (
+                ("at least", self.least),
+                ("at most", self.most),
+                ("above", self.above),
+                ("below", self.below),
+            )
             if abs(value) < math.inf
         ]
         return " and ".join(bounds)
