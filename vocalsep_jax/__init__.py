@@ -6,10 +6,10 @@ importing this package takes no time.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in `typing`, whose import would take longer than all else here
 if TYPE_CHECKING:
+    from typing import Any
+
     from vocalsep_jax.separation.separator import Separator as Separator
     from vocalsep_jax.training.loop import train_and_evaluate as train_and_evaluate
 
@@ -23,4 +23,6 @@ __all__ = ["Separator", "__version__", "train_and_evaluate"]
 def __getattr__(name: str) -> Any:
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
     return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)

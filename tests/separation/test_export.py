@@ -136,6 +136,7 @@ def test_what_is_told_of_a_run_and_what_stays_with_it(run, tmp_path):
         assert b"secret" not in file.read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_that_was_warm_started_keeps_that_to_itself(run, tmp_path):
     trained = shutil.copytree(run, tmp_path / "trained")
     write_record(trained, RunRecord(small_config(init_from="/secret/a"), {}))
@@ -144,6 +145,7 @@ def test_a_run_that_was_warm_started_keeps_that_to_itself(run, tmp_path):
     assert read_record(tmp_path / "model").config.init_from == ""
 
 
+@pytest.mark.slow
 def test_a_run_of_the_first_format(run, tmp_path, rng):
     """Its config is brought up to date once, not again when the exported model is read."""
     old = shutil.copytree(run, tmp_path / "old")
