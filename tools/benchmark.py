@@ -50,7 +50,7 @@ from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.runs.folder import package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
-from vocalsep_jax.runtime.devices import DataParallel
+from vocalsep_jax.runtime.data_parallel import DataParallel
 from vocalsep_jax.separation.streaming import MaskFilter
 from vocalsep_jax.training.step import AXIS, create_state, kept_bytes, make_objective, make_train_step
 

@@ -41,7 +41,7 @@ import jax
 import numpy as np
 
 from vocalsep_jax.coseparation import keys, proof
-from vocalsep_jax.coseparation.keys import CITATION, LICENCE, ConversionError, Network
+from vocalsep_jax.coseparation.keys import CITATION, LICENCE, ConversionError, TorchNetwork
 from vocalsep_jax.runs.checkpoints import named_arrays, read_model, save_model, shape_text
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runs.record import read_record
@@ -153,7 +153,7 @@ def _rows(entries: list[keys.Entry], model: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _left_out(state: Mapping[str, Any], network: Network, *, full: bool) -> list[dict[str, str]]:
+def _left_out(state: Mapping[str, Any], network: TorchNetwork, *, full: bool) -> list[dict[str, str]]:
     used = {entry.source for entry in keys.taken(network, full=full)}
     counters = set(keys.counters(state))
     reasons = {

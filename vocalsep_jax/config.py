@@ -1,9 +1,9 @@
 """The config of a run: every field there is, its default, and what it may be.
 
-The defaults are the reference recipe, number for number; `configs/base.py` hands them out, the other config
-files change some by name. `parse` is the one way from a config file's ConfigDict, from nested
-dictionaries and from a run's `config.json` to a `Config`. All checks are made here; what is above works
-with attributes.
+The defaults are the reference recipe, number for number. `configs/base.py` has these; the other config
+files change some of them by name. `parse` makes a `Config` of a config file's ConfigDict or of nested
+dictionaries, `parse_run` of a run's `config.json`. Every value is checked here: the rooms above can rely on
+it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from vocalsep_jax.models import DTYPES
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
 from vocalsep_jax.models.networks import NETWORKS, Network, make_network
 from vocalsep_jax.runtime.console import one_line
-from vocalsep_jax.runtime.devices import MODES
+from vocalsep_jax.runtime.data_parallel import MODES
 from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of
 
 FORMAT = 4
-"""Of the config in a run's `config.json`."""
+"""Number of the format that a run's `config.json` is written in."""
 
 RESUMABLE_SINCE = 3
-"""Runs of older formats were trained on another stream of samples: they are read, but not resumed."""
+"""First format whose runs are resumed. Older ones used another stream of samples: they are only read."""
 
 _Section = TypeVar("_Section")
 
@@ -45,9 +45,9 @@ class AudioOptions:
 
     Attributes:
       sample_rate: Hz.
-      n_fft: of the STFT, and length of its window; there are `n_fft / 2 + 1` bins, DC to Nyquist.
+      n_fft: FFT and window length in samples; there are `n_fft // 2 + 1` bins, DC to Nyquist.
       hop: samples from one frame to the next.
-      patch_frames: frames of a patch; 256 are 0.995 s.
+      patch_frames: frames T of a patch; 256 are about 1 s at the default hop and rate.
     """
 
     sample_rate: int = option(44_100, least=1)
@@ -58,11 +58,11 @@ class AudioOptions:
 
 @dataclass(frozen=True)
 class BuiltinSongs:
-    """`config.data.builtin`: the generated songs that are trained on where none are given.
+    """`config.data.builtin`: the generated songs, used where `data.root` is empty.
 
     Attributes:
-      train_songs, valid_songs: how many.
-      seconds: length of each.
+      train_songs, valid_songs: number of songs to train and to validate on.
+      seconds: length of each song.
     """
 
     train_songs: int = option(24, least=1)
@@ -72,14 +72,15 @@ class BuiltinSongs:
 
 @dataclass(frozen=True)
 class DataOptions(Augmentation):
-    """`config.data`: the songs, where they are kept, and (inherited) how samples of them are changed.
+    """`config.data`: the songs, where they are kept, and how samples of them are changed (inherited).
 
     Attributes:
       root: folder of songs; empty for the built-in ones.
       cache: where prepared songs are kept; empty for `~/.cache/vocalsep_jax/songs`.
       valid_songs: validation songs to choose where none are given; 0 for a tenth.
-      valid_names: or their names.
-      placement: of the songs: `resident` on the devices, on the `host`, or `auto`: resident if they fit.
+      valid_names: names of the validation songs; empty to have them chosen.
+      placement: where the songs are: `resident` on the devices, on the `host`, or `auto`: resident if they
+        fit.
       stft_on: where the STFT of songs placed on the host is taken: `host`, `device`.
       builtin: the built-in songs.
     """
@@ -101,7 +102,7 @@ class ModelOptions:
       network: one of `models.networks.NETWORKS`.
       width: channels of its first layer.
       depth: number of down (and of up) layers.
-      dtype: of its activations.
+      dtype: dtype of its activations; parameters are float32.
     """
 
     network: str = option("unet", choices=NETWORKS)
@@ -115,10 +116,10 @@ class OptimizerOptions:
     """`config.optimizer`: AdamW and its learning rate.
 
     Attributes:
-      learning_rate: the highest.
-      weight_decay: decoupled, times the learning rate.
-      schedule: of the learning rate after warm-up: `constant`, or `cosine` to 0 at the last step.
-      warmup_steps: over which it rises from 0.
+      learning_rate: its peak.
+      weight_decay: decoupled weight decay, multiplied by the learning rate.
+      schedule: the learning rate after warm-up: `constant`, or `cosine` to 0 at the last step.
+      warmup_steps: steps over which the learning rate rises linearly from 0.
       clip_norm: global norm that gradients are clipped to; 0 for no clipping.
     """
 
@@ -136,7 +137,7 @@ class ValidationOptions:
     Attributes:
       patches: number of the fixed validation patches.
       every_epochs: epochs between validations.
-      song_overlap: of patches, when a whole validation song is separated.
+      song_overlap: share of a patch that overlaps the next where a whole validation song is separated.
     """
 
     patches: int = option(512, least=1)
@@ -149,8 +150,8 @@ class CheckpointOptions:
     """`config.checkpoint`: when checkpoints are written, besides those after each validation.
 
     Attributes:
-      every_steps: 0 for none.
-      every_minutes: 0 for none.
+      every_steps: steps between checkpoints; 0 for none by steps.
+      every_minutes: minutes between checkpoints; 0 for none by time.
     """
 
     every_steps: int = option(500, least=0, may_change=True)
@@ -162,26 +163,27 @@ class Config:
     """All options of a run. The defaults are the reference recipe.
 
     Attributes:
-      name: of the config; the run goes to `runs/<name>` unless told otherwise.
-      seed: of weights and of the stream of samples.
-      audio, data, model, optimizer, valid, checkpoint: sections, see there.
+      name: the config's name; the run goes to `runs/<name>` unless told otherwise.
+      seed: seed of the random weights and of the stream of samples.
+      audio, data, model, optimizer, valid, checkpoint: sections; see their classes.
       input_transform: what the network sees of a magnitude, one of `models.frontend.INPUT_TRANSFORMS`.
       frequency_scale: `linear`, or `coseparation` for the logarithmic scale of that network.
-      frequency_bins: of a scale that is not linear.
-      batch_size: over all devices.
-      patches_per_epoch: training patches; whole batches of them make an epoch's steps.
-      epochs: of training.
+      frequency_bins: bins of a scale that is not linear.
+      batch_size: patches of a step, over all devices.
+      patches_per_epoch: training patches of an epoch; an incomplete last batch is left out.
+      epochs: number of epochs.
       loss: one of `measures.losses.LOSSES`.
       init_from: a run to take weights and statistics from.
-      init_encoder: a converted encoder, or a run, to take the encoder's from.
-      freeze_encoder: what of it stays as it is: `none`, `weights`, or `weights_and_statistics`: BatchNorm's
-        statistics too.
+      init_encoder: a converted encoder, or a run, to take the encoder's weights and statistics from.
+      freeze_encoder: what of the encoder stays as it is: `none`, `weights`, or `weights_and_statistics`
+        (BatchNorm's statistics too).
       unfreeze_epoch: epochs after which a frozen encoder is trained too; 0 for never.
-      encoder_lr_scale: of the learning rate, for the encoder's parameters.
-      rematerialise: less memory for large batches: compute activations anew in the backward pass.
+      encoder_lr_scale: factor of the learning rate for the encoder's parameters.
+      rematerialise: whether the backward pass computes activations anew, which saves memory.
       parallel: how a step is spread over devices: `pmap` or `shard_map`.
       log_every_steps: steps between lines of the log and of the history.
-      steps_per_dispatch: of resident songs; 0 for one on CPUs and up to ten elsewhere.
+      steps_per_dispatch: most steps that one call takes, of resident songs; 0 for one on CPUs and ten
+        elsewhere.
       max_minutes: wall-clock limit; 0 for none.
     """
 
@@ -212,7 +214,7 @@ class Config:
     max_minutes: float = option(0.0, least=0, may_change=True)
 
     def __post_init__(self) -> None:
-        """Check what fields must be together; each by itself was checked as it was read."""
+        """Check each field by itself, and those that depend on each other; raises ConfigError."""
         try:
             for prefix, section in (("", self), *_sections(self)):
                 check_fields(section, prefix)
@@ -222,7 +224,7 @@ class Config:
 
     @property
     def stft(self) -> Stft:
-        """The transform."""
+        """The STFT that `audio` describes."""
         return Stft(self.audio.n_fft, self.audio.hop)
 
     @property
@@ -241,7 +243,7 @@ class Config:
         return self.epochs * self.steps_per_epoch
 
     def network(self, axis_name: str | None = None, *, freeze_statistics: bool = False) -> Network:
-        """The network, a Flax module; arguments as its attributes."""
+        """The network, a Flax module; the arguments become attributes of the same names."""
         return make_network(
             self.model.network,
             width=self.model.width,
@@ -289,13 +291,13 @@ class Config:
 
 
 def parse(fields: Any) -> Config:
-    """The config that `fields` say; those that are absent have their default.
+    """The config that `fields` describe; absent fields have their defaults.
 
     Args:
       fields: a `Config`, an ml_collections ConfigDict, or nested dictionaries.
 
     Raises:
-      ConfigError: if there is no field of a name, a value is not allowed, or values contradict each other;
+      ConfigError: if a field is unknown, a value is not allowed, or values contradict each other;
         the message names the field, what is allowed, and the value given.
     """
     if isinstance(fields, Config):
@@ -313,7 +315,8 @@ def parse_run(fields: Any, format: int) -> Config:
     """The config in the `config.json` of a run, of this format or an earlier one.
 
     Raises:
-      ConfigError: as `parse`; and if a field is absent without which the network's input is unknown.
+      ConfigError: as `parse`; and if a field of `audio` or `model` is missing: which network the run has is
+        then unknown.
     """
     if not isinstance(fields, Mapping):
         raise ConfigError("it holds no fields")
@@ -340,7 +343,7 @@ def to_fields(config: Any) -> dict[str, Any]:
 def differences(old: Config, new: Config) -> list[str]:
     """Fields in which a run to resume and a config differ, as `field: old -> new`.
 
-    Those that do not change what a run computes, beyond rounding, are left out.
+    Fields that do not change what a run computes, beyond rounding, are left out.
     """
     return sorted(_differences(old, new, ""))
 
@@ -361,7 +364,7 @@ def _shown(value: Any) -> str:
 
 
 def _sections(options: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:
-    """The sections in options, and those within, each with what its fields' names begin with."""
+    """All sections of `options`, nested ones too, each with the prefix of its fields' names."""
     found: list[tuple[str, Any]] = []
     for field in dataclasses.fields(options):
         if is_section(field):

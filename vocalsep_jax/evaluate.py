@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _songs(root: str, split: str, validated: list[str]) -> tuple[song_files.Song, ...]:
-    """The songs of a split; for `valid`, those that the run validated on, where they are there."""
+    """The songs of a split; for `valid`, those that the run validated on, if the folder has them."""
     library = song_files.find_library(root)
     everything = [s for songs in library.splits.values() for s in songs]
     chosen = library.splits[split]

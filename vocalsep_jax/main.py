@@ -1,7 +1,6 @@
 """Train from the command line: `python -m vocalsep_jax.main --config configs/base.py`.
 
-Reads flags, starts the other processes' coordination where there are several, and hands over to
-`train.train_and_evaluate`.
+Reads flags, connects the processes where there are several, and calls `training.loop.train_and_evaluate`.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 from tests.conftest import random_variables
 from tests.torch_unet import OURS, PUBLISHED, TorchUNet, randomise, to_flax
 from vocalsep_jax.coseparation import keys
-from vocalsep_jax.coseparation.keys import ConversionError, Network
+from vocalsep_jax.coseparation.keys import ConversionError, TorchNetwork
 from vocalsep_jax.models.unet import UNet
 
 
@@ -36,7 +36,7 @@ def test_the_published_keys_and_shapes_are_those_of_the_full_network(depth):
     with torch.device("meta"):
         network = TorchUNet(64, depth, visual=512, decoder=PUBLISHED)
     found = keys.identify(shapes(network))
-    assert found == Network(64, depth, PUBLISHED, 512)
+    assert found == TorchNetwork(64, depth, PUBLISHED, 512)
     wanted = {entry.source: entry.shape for entry in keys.entries(found)}
     assert wanted["audionet_convlayer1.0.weight"] == (64, 1, 4, 4)
     assert wanted["audionet_upconvlayer1.0.weight"] == (1024, 512, 4, 4)
@@ -88,7 +88,7 @@ def test_the_network_is_the_same(rng, width, depth, patch):
 def test_a_run_goes_to_pytorch_and_back(width, depth):
     model = random_variables(UNet(width, depth), (2**depth, 2**depth))
     found = keys.network_of(model)
-    assert found == Network(width, depth, OURS)
+    assert found == TorchNetwork(width, depth, OURS)
     state = keys.to_torch(model, found, step=7)
     network = TorchUNet(width, depth, decoder=OURS)
     network.load_state_dict({k: torch.from_numpy(v) for k, v in state.items()}, strict=True)
@@ -114,7 +114,7 @@ def test_a_run_computes_the_same_in_pytorch(rng):
 def test_an_encoder_alone_is_enough():
     network = published()
     encoder = {k: v for k, v in shapes(network).items() if "_conv" in k and "num_batches" not in k}
-    assert keys.identify(encoder) == Network(4, 7)
+    assert keys.identify(encoder) == TorchNetwork(4, 7)
 
 
 class TestWhatIsNoSuchNetwork:
@@ -205,5 +205,5 @@ def test_what_holds_no_state_dict(content):
 
 
 def test_block_keys():
-    assert keys.block_key(Network(2, 7, PUBLISHED), "down3") == "audionet_convlayer3"
-    assert keys.block_key(Network(2, 7, PUBLISHED), "up7") == "audionet_upconvlayer7"
+    assert keys.block_key(TorchNetwork(2, 7, PUBLISHED), "down3") == "audionet_convlayer3"
+    assert keys.block_key(TorchNetwork(2, 7, PUBLISHED), "up7") == "audionet_upconvlayer7"

@@ -9,7 +9,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from tests.torch_unet import PUBLISHED, TorchUNet, randomise
 from vocalsep_jax.coseparation import torch_files
-from vocalsep_jax.coseparation.keys import ConversionError, Network
+from vocalsep_jax.coseparation.keys import ConversionError, TorchNetwork
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +69,14 @@ def test_what_is_saved_is_loaded(tmp_path):
 def test_activations_are_the_network_s(network, rng):
     x = rng.standard_normal((1, 64, 32)).astype(np.float32)
     state = {k: v.numpy() for k, v in network.state_dict().items()}
-    blocks = torch_files.activations(state, Network(2, 5, PUBLISHED, 6), x, full=True)
+    blocks = torch_files.activations(state, TorchNetwork(2, 5, PUBLISHED, 6), x, full=True)
     with torch.no_grad():
         expected = network.eval().encode(torch.from_numpy(x))
         mask = network(torch.from_numpy(x), torch.zeros(1, 6, 1, 1))
     for n, y in enumerate(expected, start=1):
         np.testing.assert_allclose(blocks[f"down{n}"], y.permute(0, 2, 3, 1), atol=1e-5)
     np.testing.assert_allclose(blocks["up5"][..., 0], mask, atol=1e-5)
-    encoder = torch_files.activations(state, Network(2, 5), x, full=False)
+    encoder = torch_files.activations(state, TorchNetwork(2, 5), x, full=False)
     assert list(encoder) == [f"down{n}" for n in range(1, 6)]
 
 

@@ -12,7 +12,7 @@ from vocalsep_jax.data.crops import patches
 from vocalsep_jax.data.feed import Recipe
 from vocalsep_jax.data.prepared import MemoryStore, prepare_song
 from vocalsep_jax.data.songs import Song, Stems
-from vocalsep_jax.runtime.devices import AXIS
+from vocalsep_jax.runtime.data_parallel import AXIS
 
 RECIPE = Recipe(0, Stft(62, 21), 32, 8, Augmentation("random", 0.5, 6.0, 0.5, 0.5), 12)
 """Of small batches."""

@@ -9,7 +9,7 @@ from vocalsep_jax.data.crops import read_crops
 from vocalsep_jax.data.host_feed import HostFeed
 from vocalsep_jax.data.resident_feed import ResidentFeed
 from vocalsep_jax.data.sampling import training_plan, validation_plan
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 
 
 def test_a_crop_has_the_samples_of_a_patch():

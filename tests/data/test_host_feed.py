@@ -4,7 +4,7 @@ import pytest
 from tests.data.small import RECIPE
 from vocalsep_jax.data.crops import Batch, Crops
 from vocalsep_jax.data.host_feed import HostFeed
-from vocalsep_jax.runtime.devices import DataParallel
+from vocalsep_jax.runtime.data_parallel import DataParallel
 
 pytest.importorskip("tensorflow", reason="needs the train extra")
 

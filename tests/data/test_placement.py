@@ -12,7 +12,7 @@ from vocalsep_jax.data.prepared import MemoryStore
 from vocalsep_jax.data.resident_feed import ResidentFeed
 from vocalsep_jax.data.sampling import validation_plan
 from vocalsep_jax.data.songs import SongError, find_library
-from vocalsep_jax.runtime.devices import DataParallel
+from vocalsep_jax.runtime.data_parallel import DataParallel
 
 SIZE = prepared.memory_bytes(72_000)
 """Bytes of the songs."""

@@ -7,7 +7,7 @@ from vocalsep_jax.data.crops import read_crops
 from vocalsep_jax.data.resident import ResidentSongs
 from vocalsep_jax.data.resident_feed import ResidentFeed, training_batch
 from vocalsep_jax.data.sampling import training_plan
-from vocalsep_jax.runtime.devices import MODES, DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import MODES, DataParallel, to_host
 
 
 def test_a_batch_made_on_the_device_is_that_of_the_plan(stores):

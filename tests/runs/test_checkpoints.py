@@ -16,7 +16,7 @@ from vocalsep_jax.runs.checkpoints import (
     shape_text,
 )
 from vocalsep_jax.runs.folder import RunError, checkpoint_folder
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 
 
 class Averages(NamedTuple):

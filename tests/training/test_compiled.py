@@ -7,7 +7,7 @@ import pytest
 
 from tests.small_network import random_batch, small_config
 from vocalsep_jax.data.feed import Work
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 from vocalsep_jax.training.compiled import (
     compile_in_background,
     evaluation_step,

@@ -13,7 +13,7 @@ from vocalsep_jax.data.feed import Work
 from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runs.record import RunRecord, write_record
-from vocalsep_jax.runtime.devices import DataParallel
+from vocalsep_jax.runtime.data_parallel import DataParallel
 from vocalsep_jax.training import clock, loop
 from vocalsep_jax.training.compiled import TrainingStep
 from vocalsep_jax.training.loop import ConfigError, Outcome, Training, TrainingDivergedError

@@ -9,7 +9,7 @@ from tests.small_network import small_config
 from vocalsep_jax.runs.checkpoints import Checkpoints, has_checkpoint, save_model
 from vocalsep_jax.runs.folder import RunError, config_path
 from vocalsep_jax.runs.record import RunRecord, read_record, write_record
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 from vocalsep_jax.training import start
 from vocalsep_jax.training.step import Totals, TrainState
 from vocalsep_jax.training.transfer import encoder_part

@@ -8,7 +8,7 @@ from tests.small_network import TwoLayers, random_batch
 from vocalsep_jax.data.crops import Batch
 from vocalsep_jax.measures import losses
 from vocalsep_jax.models.unet import UNet, is_encoder
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 from vocalsep_jax.training.step import (
     AXIS,
     create_state,

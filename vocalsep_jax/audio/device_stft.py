@@ -20,8 +20,8 @@ Array = jax.Array
 def transform(x: Array, stft: Stft) -> tuple[Array, Array]:
     """`Stft.transform` of all frames in `x`, float32 `[..., S]`, as real and imaginary part `[..., F, T]`.
 
-    By FFT on a CPU. Elsewhere as matrix products with the windowed sines and cosines: these are what
-    accelerators are made for, and the frames, which overlap, are never copied out.
+    A CPU computes it by FFT. Other devices compute it as matrix products with the windowed sines and
+    cosines: accelerators are made for these, and the overlapping frames are never copied.
     """
     return lax.platform_dependent(
         x,
@@ -44,7 +44,7 @@ def _by_products(x: Array, stft: Stft) -> tuple[Array, Array]:
     waves = np.concatenate([np.cos(angles), -np.sin(angles)], axis=1)
     basis[: stft.n_fft] = stft.window()[:, None] * waves
     total = (frames - 1 + pieces) * stft.hop
-    # Whole hops; what a last frame has less than whole ones meets zeros of the basis.
+    # Frames are taken in whole hops: the samples of a hop beyond a frame's end meet zeros of the basis.
     hops = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, max(0, total - x.shape[-1]))])[..., :total]
     hops = hops.reshape(*x.shape[:-1], frames - 1 + pieces, stft.hop)
     products = [

@@ -24,7 +24,7 @@ class Container:
       max_channels, max_rate: what it holds at most, rate in Hz.
       bitrates: of a lossy coding, the lowest and the highest bit rate that can be asked for, kbit/s.
       options: of a lossy coding, soundfile's arguments for a bit rate in kbit/s (None: the default one)
-        at a sample rate in Hz; raises ValueError where there is none.
+        at a sample rate in Hz; raises ValueError if that rate has no such bit rate.
     """
 
     subtypes: Mapping[str | None, str]
@@ -61,10 +61,10 @@ CONTAINERS = {
     "ogg": Container({None: "VORBIS"}, 255, 200_000, (_VORBIS_RATES[0], _VORBIS_RATES[-1]), _ogg_options),
     "mp3": Container({None: "MPEG_LAYER_III"}, 2, 48_000, (8, 320), _mp3_options),
 }
-"""By suffix; the first is the default."""
+"""Containers by the suffix of their files; the first is the default."""
 
 SAMPLE_FORMATS = {"int16": 16, "int24": 24, "float32": None}
-"""Bits of integer samples, None for floats."""
+"""Sample formats and the bits of their integers; None for floats."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,13 @@ class Encoding:
     Attributes:
       container: one of `CONTAINERS`: the file's suffix.
       sample: one of `SAMPLE_FORMATS`; None where the coding is lossy.
-      bitrate: kbit/s where it is: of mp3, constant, the next there is; of ogg, about that for stereo at
-        44.1 kHz. None for the container's default: 320 (or the most that the sample rate allows) and 192.
+      bitrate: kbit/s where the coding is lossy, else None. mp3 takes the nearest that it has, constant; ogg
+        a quality that has about this for stereo at 44.1 kHz. None for the container's default: 320 for mp3
+        (or the most that the sample rate allows), 192 for ogg.
+
+    Raises:
+      ValueError: if the container or the sample format is unknown, or they and the bit rate do not go
+        together.
     """
 
     container: str = "wav"
@@ -103,7 +108,7 @@ class Encoding:
 
     @classmethod
     def of(cls, container: str | None, sample: str | None, bitrate: int | None = None) -> Encoding:
-        """The encoding of these choices, of which each may be None for the default.
+        """The encoding with these choices; None stands for the default.
 
         Raises:
           ValueError: if they do not go together.
@@ -138,7 +143,8 @@ class Encoding:
         """soundfile's arguments for a file of so many channels at a sample rate in Hz.
 
         Raises:
-          ValueError: if the container holds no such sound.
+          ValueError: if the container cannot hold so many channels or such a rate, or has no
+            such bit rate at that rate.
         """
         container = self._container
         if channels > container.max_channels or rate > container.max_rate:
@@ -152,9 +158,10 @@ class Encoding:
 
 
 def quantise(samples: np.ndarray, bits: int = 16) -> np.ndarray:
-    """Round to the grid of integers of so many bits (multiples of `2^(1 - bits)`), clipped to its range.
+    """Round samples of any shape to multiples of `2^(1 - bits)`, clipped to [-1, 1 - 2^(1 - bits)].
 
-    The result is float32, which holds up to 24 bits exactly.
+    These are the values of integers of so many bits. The result is float32, which holds up to 24 bits
+    exactly.
     """
     full = 2.0 ** (bits - 1)
     clipped = np.clip(samples, -1, 1 - 1 / full)  # before the product, which may be infinite

@@ -37,7 +37,7 @@ _LIBSNDFILE_SUFFIXES = (
 )
 
 SUFFIXES = _LIBSNDFILE_SUFFIXES + pyav.SUFFIXES
-"""Suffixes of the files that are taken for audio where a folder is given; those after `.w64` need PyAV."""
+"""Suffixes of the files that are taken from a folder as audio; those after `.w64` need PyAV."""
 
 _BLOCK = 2**16
 """Samples read at a time."""
@@ -46,7 +46,7 @@ _WAV_LIMIT = 2**32 - 2**20
 """Bytes of samples beyond which a WAV file's header cannot tell its size."""
 
 STEM_FILE_SUFFIX = ".stem.mp4"
-"""What the name of a file ends in that holds a mixture and its stems."""
+"""How the name of a file that holds a mixture and its stems ends."""
 
 
 class AudioError(Exception):
@@ -68,7 +68,7 @@ class _Stream(soundfile.SoundFile):
 
 
 class Reader:
-    """An audio file that is read in blocks; of a video, or a file of stems, one audio stream.
+    """An audio file, read in blocks; or one audio stream of a video or of a file of stems.
 
     Attributes:
       path: the file's.
@@ -111,15 +111,15 @@ class Reader:
         self._stack.close()
 
     def blocks(self, start: int = 0, count: int | None = None) -> Iterator[np.ndarray]:
-        """The samples, float32 `[S, C]`, S from 0 on, all finite; once.
+        """Read the samples, once, in blocks: float32 `[S, C]`, S at least 0, all finite.
 
         Args:
-          start: samples at the beginning that are left out: empty blocks. They are decoded nevertheless:
-            seeking is not exact in every format.
-          count: samples after which to stop; at the end of the file if None.
+          start: samples to leave out at the beginning. They are decoded nevertheless, and give empty
+            blocks: seeking is not exact in every format.
+          count: samples to read after these; to the end of the file if None.
 
         Raises:
-          AudioError: if there are none, or some are damaged or not finite.
+          AudioError: if the file has no samples, ends before `start`, is damaged, or holds NaN or infinity.
         """
         place = 0  # of the next block, from the beginning of the file
         end = math.inf if count is None else start + count
@@ -175,9 +175,9 @@ def read(path: str | os.PathLike[str], stream: int = 0) -> tuple[np.ndarray, int
 
 
 class Writer:
-    """An audio file that is written in blocks, and has its name only when it is complete.
+    """An audio file, written in blocks, that gets its name when it is complete.
 
-    A context manager: what fails within leaves nothing. WAV files that would be beyond 4 GiB become RF64.
+    A context manager: if its block fails, no file is left. A WAV file beyond 4 GiB becomes RF64.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class Writer:
 
     def __enter__(self) -> Writer:
         with self._errors(), contextlib.ExitStack() as stack:
-            if self.path.is_dir():  # found at the end, it would be after other outputs have their names
+            if self.path.is_dir():  # not at the end, when other outputs have their names already
                 raise IsADirectoryError(errno.EISDIR, "is a folder")
             partial = stack.enter_context(disk.replacing(self.path))
             self._encoder = stack.enter_context(contextlib.ExitStack())
@@ -242,7 +242,7 @@ class Writer:
             self._file.write(samples)
 
     def finish(self) -> None:
-        """End the file, which gets its name when the context ends; for files that are to appear together.
+        """End the file. It gets its name when the context ends, so that several files can appear together.
 
         Raises:
           AudioError: if its end cannot be written.

@@ -1,4 +1,4 @@
-"""Masks of spectrograms: what they are, how overlapping patches of one are averaged, how one is applied.
+"""Masks of spectrograms: the ideal ratio mask, overlapping patches of a mask, filtering by a mask.
 
 Axis letters: `S` samples, `C` channels, `F` frequency bins, `N` frames of a whole signal, `T` frames of a
 patch.

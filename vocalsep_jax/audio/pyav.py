@@ -1,4 +1,4 @@
-"""Audio in the files that libsndfile does not read, such as m4a and video: by PyAV.
+"""Reading audio, by PyAV, from files that libsndfile does not read, such as m4a and video.
 
 `[S, C]`: samples, channels.
 """
@@ -55,7 +55,7 @@ class MediaFile:
             raise MediaError(f"{path.suffix} needs PyAV: pip install 'vocalsep_jax[av]'") from error
         self._errors: tuple[type[Exception], ...] = (av.FFmpegError, ValueError)
         with self._readable():
-            # Without `file:`, what is before a colon in a name would be a protocol. Tags may be no UTF-8.
+            # Without `file:`, a colon in a name would end a protocol. Tags need not be UTF-8.
             self._container = av.open(f"file:{path}", metadata_errors="replace")
         try:
             self.streams = len(self._container.streams.audio)
@@ -68,10 +68,10 @@ class MediaFile:
                 raise MediaError("a sound without rate or channels")
             self.samplerate, self.channels = int(audio.rate), int(audio.channels)
             seconds = audio.duration * audio.time_base if audio.duration else 0
-            if not seconds:  # as in Matroska; the whole file's is in microseconds
+            if not seconds:  # as in Matroska; the container's is in microseconds
                 seconds = (self._container.duration or 0) / 1e6
             self.frames = int(seconds * self.samplerate)
-            # Packed: PyAV looks for more planes than there are, and crashes, where they are eight or more.
+            # Packed: with eight planes or more, PyAV looks for more than there are, and crashes.
             self._decoded = self._decode(
                 audio, av.AudioResampler(format="flt", layout=audio.layout, rate=self.samplerate)
             )
@@ -80,7 +80,7 @@ class MediaFile:
             raise
 
     def read(self, count: int) -> np.ndarray:
-        """The next samples, float32 `[S, C]`: `count` or some more, fewer at the end, none after it.
+        """Read the next samples, float32 `[S, C]`: at least `count`; fewer at the end, none after it.
 
         Raises:
           MediaError: if they are damaged.

@@ -22,7 +22,7 @@ def resample(samples: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 
 class Resampler:
-    """`resample` of a waveform as it comes in blocks; the result does not depend on the blocks."""
+    """`resample` for a waveform that comes in blocks; the result does not depend on the blocks."""
 
     def __init__(self, rate: int, new_rate: int, channels: int):
         """Start a waveform."""
@@ -43,9 +43,9 @@ class Resampler:
 
 @functools.cache
 def resampling_lag(rate: int, new_rate: int) -> float:
-    """Seconds that a `Resampler` is behind what it was given, at most.
+    """The largest delay of a `Resampler`, from `rate` to `new_rate` Hz, in seconds.
 
-    It works in blocks of its own, and tells of them only by what it does: this is measured.
+    It works in blocks of its own, whose sizes soxr does not tell: the delay is measured.
     """
     resampler = Resampler(rate, new_rate, 1)
     lag, came, went, block = 0.0, 0, 0, max(1, rate // 500)

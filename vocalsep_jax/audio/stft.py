@@ -20,6 +20,9 @@ class Stft:
     Attributes:
       n_fft: FFT and window length in samples; there are `n_fft // 2 + 1` bins, DC to Nyquist.
       hop: samples from one frame to the next.
+
+    Raises:
+      ValueError: if `hop` is not from 1 to `n_fft // 2`.
     """
 
     n_fft: int = 510
@@ -112,7 +115,7 @@ class OverlapAdder:
     """The inverse STFT of frames as they come.
 
     The Hann window is the synthesis window too, and the sum is divided by the summed squared windows
-    (Griffin & Lim 1984, eq. 6). Samples of the first `n_fft` lack the frames before them.
+    (Griffin & Lim 1984, eq. 6). The first `n_fft` samples lack the frames before them.
     """
 
     def __init__(self, stft: Stft, shape: tuple[int, ...], xp: Any = np):
@@ -124,7 +127,7 @@ class OverlapAdder:
         assert self._weight.min() > 0, "a sample lies in no frame"
 
     def push(self, spectrogram: Any) -> Any:
-        """Add frames, complex64 `[..., F, N]`; give the samples no later one reaches, `[..., N * hop]`."""
+        """Add frames, complex64 `[..., F, N]`; give the samples then final, float32 `[..., N * hop]`."""
         stft, xp, count = self._stft, self._xp, spectrogram.shape[-1]
         frames = xp.fft.irfft(xp.swapaxes(spectrogram, -1, -2), n=stft.n_fft, axis=-1)
         window = xp.asarray(stft.window()).reshape((1,) * (frames.ndim - 1) + (-1,))

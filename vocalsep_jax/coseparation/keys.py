@@ -1,10 +1,8 @@
 """The audio U-Net of the co-separation network as PyTorch keeps it, and as Flax does.
 
 "Co-Separating Sounds of Visual Objects" (Gao & Grauman, ICCV 2019) publishes its weights as a PyTorch state
-dict. Here is which of its keys becomes which of our parameters, in both directions, and the proof that the
-network stays the same. Only NumPy and Flax: reading and writing PyTorch's files is `torch_io`'s business.
-
-Axis letters: `B` batch, `F` frequency bins, `T` frames, `C` channels.
+dict. This module says which of its keys becomes which of our parameters, in both directions. `proof` shows
+that the network stays the same; `torch_files` reads and writes PyTorch's files, and alone needs PyTorch.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ CITATION = (
 
 _ENCODER = "audionet_convlayer"
 _DECODERS = ("audionet_upconvlayer", "upconvlayer")
-"""The published decoder, and one of ours written by `to_torch`."""
+"""What the keys of a decoder begin with: of the published one, and of ours as `to_torch` writes it."""
 
 _COUNTER = "1.num_batches_tracked"
 _AXES = {"down": (2, 3, 1, 0), "up": (2, 3, 0, 1)}
@@ -38,7 +36,7 @@ _AXES = {"down": (2, 3, 1, 0), "up": (2, 3, 0, 1)}
 
 
 class ConversionError(Exception):
-    """Weights that cannot be converted; the message is one line."""
+    """Weights cannot be converted; the message says why, in one line."""
 
 
 @contextlib.contextmanager
@@ -51,7 +49,7 @@ def about(path: Path) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Network:
+class TorchNetwork:
     """Which network a state dict holds.
 
     Attributes:
@@ -103,10 +101,10 @@ class Entry:
         return np.array(array.transpose(back), np.float32, order="C")
 
 
-def entries(network: Network) -> list[Entry]:
+def entries(network: TorchNetwork) -> list[Entry]:
     """Every array of a network that has a place in ours, in the order of its layers.
 
-    The keys of `Network.decoder` are among them only where it is not empty.
+    The decoder's arrays are left out where `TorchNetwork.decoder` is empty.
     """
     down, up = layer_channels(network.width, network.depth)
     result = []
@@ -166,7 +164,7 @@ def unwrap(content: Any) -> tuple[dict[str, Any], str]:
     return state, ", ".join(layout) or "a plain state dict"
 
 
-def identify(shapes: Mapping[str, tuple[int, ...]]) -> Network:
+def identify(shapes: Mapping[str, tuple[int, ...]]) -> TorchNetwork:
     """Which network a state dict of these keys and shapes holds.
 
     Raises:
@@ -187,7 +185,7 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> Network:
     width = next((s[0] for k, s in shapes.items() if k.startswith(f"{_ENCODER}1.") and s and s[0] > 0), 64)
     first_up = shapes.get(f"{decoder}1.0.weight", ())
     visual = max(first_up[0] - 8 * width, 0) if first_up else 0
-    network = Network(width, depth, decoder, visual)
+    network = TorchNetwork(width, depth, decoder, visual)
 
     wanted = {entry.source: entry.shape for entry in entries(network)}
     optional = counters(shapes)
@@ -218,7 +216,7 @@ def counters(keys: Iterable[str]) -> list[str]:
     return [key for key in keys if re.fullmatch(rf"({names})\d+\.{re.escape(_COUNTER)}", key)]
 
 
-def to_flax(state: Mapping[str, np.ndarray], network: Network, *, full: bool) -> dict[str, Any]:
+def to_flax(state: Mapping[str, np.ndarray], network: TorchNetwork, *, full: bool) -> dict[str, Any]:
     """Parameters and batch statistics, as our U-Net names and lays them out.
 
     Args:
@@ -244,12 +242,12 @@ def to_flax(state: Mapping[str, np.ndarray], network: Network, *, full: bool) ->
     return tree
 
 
-def taken(network: Network, *, full: bool) -> list[Entry]:
+def taken(network: TorchNetwork, *, full: bool) -> list[Entry]:
     """The entries that a conversion takes: the encoder's, or all."""
     return [entry for entry in entries(network) if full or is_encoder(entry.module)]
 
 
-def network_of(model: Mapping[str, Any]) -> Network:
+def network_of(model: Mapping[str, Any]) -> TorchNetwork:
     """Which network `{"params": ..., "batch_stats": ...}` of ours is, whole or an encoder alone.
 
     Raises:
@@ -260,7 +258,7 @@ def network_of(model: Mapping[str, Any]) -> Network:
     if depth < 4 or "kernel" not in params.get("down1", {}):
         raise ConversionError("holds no U-Net")
     width = params["down1"]["kernel"].shape[-1]
-    network = Network(width, depth, _DECODERS[1] if "up1" in params else "")
+    network = TorchNetwork(width, depth, _DECODERS[1] if "up1" in params else "")
     found = {name: tuple(x.shape) for name, x in named_arrays(model).items()}
     wanted = {e.target: tuple(e.shape[i] for i in e.axes) if e.axes else e.shape for e in entries(network)}
     if found != wanted:
@@ -268,7 +266,7 @@ def network_of(model: Mapping[str, Any]) -> Network:
     return network
 
 
-def to_torch(model: Mapping[str, Any], network: Network, step: int) -> dict[str, np.ndarray]:
+def to_torch(model: Mapping[str, Any], network: TorchNetwork, step: int) -> dict[str, np.ndarray]:
     """A state dict of our U-Net: `audionet_convlayerN.*` down and `upconvlayerN.*` up.
 
     Args:
@@ -285,7 +283,7 @@ def to_torch(model: Mapping[str, Any], network: Network, step: int) -> dict[str,
     return state
 
 
-def block_key(network: Network, block: str) -> str:
+def block_key(network: TorchNetwork, block: str) -> str:
     """What the keys of a block (`down1`, `up1`) begin with in a state dict."""
     number = re.sub(r"\D", "", block)
     return f"{_ENCODER if is_encoder(block) else network.decoder}{number}"

@@ -39,7 +39,7 @@ def activations(model: Mapping[str, Any], x: np.ndarray) -> dict[str, np.ndarray
     """
     network = network_of(model)
     names = [name for name in model["params"] if not name.endswith("_norm")]
-    # The form that rounds least: it is the weights' places that are proved.
+    # The form that rounds least: the proof is about the weights' places, not about the form.
     unet = UNet(network.width, network.depth, convolutions="matmul")
 
     def blocks(model: Any, x: jax.Array) -> dict[str, jax.Array]:

@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional
 
 from vocalsep_jax.coseparation import keys
-from vocalsep_jax.coseparation.keys import ConversionError, Network
+from vocalsep_jax.coseparation.keys import ConversionError, TorchNetwork
 from vocalsep_jax.runtime import disk
 
 VERSION = torch.__version__
@@ -56,7 +56,9 @@ def save(state: Mapping[str, np.ndarray], path: Path) -> None:
         torch.save(tensors, file)
 
 
-def activations(state: Mapping[str, np.ndarray], network: Network, x: np.ndarray, *, full: bool) -> Any:
+def activations(
+    state: Mapping[str, np.ndarray], network: TorchNetwork, x: np.ndarray, *, full: bool
+) -> Any:
     """Outputs of all blocks of the PyTorch network, in evaluation mode.
 
     The network is put together from PyTorch's own operations; the visual feature, where its first up layer
@@ -66,7 +68,7 @@ def activations(state: Mapping[str, np.ndarray], network: Network, x: np.ndarray
       state: arrays of the network.
       network: which network that is.
       x: float32 `[B, F, T]`.
-      full: the decoder's too.
+      full: whether to run the decoder too.
 
     Returns:
       float32 `[B, F, T, C]` for each of `down1`, ..., and `up1`, ...

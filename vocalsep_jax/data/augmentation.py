@@ -24,10 +24,10 @@ CHANNELS = ("mono", "left", "right", "random")
 
 
 class Draw:
-    """Which random number of a sample: part of the hash's key, so that no switch disturbs another.
+    """Numbers of a sample's random draws. Each is part of the hash's key: no switch disturbs another.
 
-    `GAIN` and `SWAP` are followed by the same draw for the accompaniment. New draws go to the end, and
-    raise `COUNT`: the numbers of the others are part of what a seed means.
+    The number after `GAIN`, and that after `SWAP`, is the same draw for the accompaniment. New draws go to
+    the end, and raise `COUNT`: the numbers of the others are part of what a seed means.
     """
 
     SONG, VOICED, BLOCK, START, REMIX, OTHER_SONG, OTHER_START = range(7)

@@ -1,4 +1,4 @@
-"""Crops of songs, and the patches the network is trained on that are made of them.
+"""Crops of songs, and the patches made of them, which the network is trained on.
 
 Axis letters: `B` batch, `C` channels (left and right), `S` samples, `F` frequency bins, `T` frames.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from vocalsep_jax.audio.device_stft import transform
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.prepared import SongStore
-from vocalsep_jax.data.sampling import Plan
+from vocalsep_jax.data.sampling import SamplePlan
 
 Array = jax.Array
 
@@ -50,15 +50,18 @@ class Crops(NamedTuple):
     weight: Any
 
 
-def gains(plan: Plan, scales: Any) -> tuple[Any, Any]:
-    """Factors from integers to sample values, of vocals and accompaniment: `[B, C]` each; NumPy or JAX."""
+def gains(plan: SamplePlan, scales: Any) -> tuple[Any, Any]:
+    """Factors from integers to sample values, of vocals and accompaniment: float32 `[B, C]` each.
+
+    NumPy or JAX, as the arguments are.
+    """
     return (
         plan.voice_gains * scales[plan.voice_song][:, None],
         plan.other_gains * scales[plan.other_song][:, None],
     )
 
 
-def read_crops(store: SongStore, plan: Plan, samples: int, weight: np.ndarray) -> Crops:
+def read_crops(store: SongStore, plan: SamplePlan, samples: int, weight: np.ndarray) -> Crops:
     """The crops of a plan, `samples` long, from a store: NumPy."""
     voices = zip(plan.voice_song.tolist(), plan.voice_start.tolist(), strict=True)
     others = zip(plan.other_song.tolist(), plan.other_start.tolist(), strict=True)
@@ -71,9 +74,9 @@ def read_crops(store: SongStore, plan: Plan, samples: int, weight: np.ndarray) -
 
 
 def patches(crops: Crops, stft: Stft) -> Batch:
-    """Magnitudes of vocals, accompaniment and their sum, on the device.
+    """Magnitudes of vocals, accompaniment and their sum, computed by JAX.
 
-    S is `stft.samples(T)`.
+    The crops are `stft.samples(T)` samples long.
     """
     # [2, B, S]: both stems through one transform; it is linear, so the mixture is the sum of the two.
     stems = jnp.stack(

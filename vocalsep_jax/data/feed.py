@@ -1,8 +1,8 @@
 """What training takes its patches from: the interface of the feeds.
 
-A feed turns a step on a `Batch` into a compiled one on its own kind of input, `Work`, and yields that.
-`host_feed` makes batches on the host, `resident_feed` cuts them from songs on the devices; `placement`
-chooses.
+A feed compiles a step on a `Batch` into one that takes the feed's own kind of input, and yields that input
+as `Work`. `host_feed` makes batches on the host, `resident_feed` cuts them from songs on the devices;
+`placement` chooses.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.augmentation import Augmentation
 from vocalsep_jax.data.crops import Batch
-from vocalsep_jax.runtime.devices import CompiledStep
+from vocalsep_jax.runtime.data_parallel import CompiledStep
 
 
 class Work(NamedTuple):
@@ -23,7 +23,7 @@ class Work(NamedTuple):
     Attributes:
       steps: how many steps the call takes.
       batch: what is split over the devices.
-      shared: what all devices have whole, an argument each.
+      shared: further arguments, which every device has whole.
     """
 
     steps: int
@@ -36,10 +36,11 @@ class Recipe:
     """How samples become batches.
 
     Attributes:
-      seed: of the stream.
-      stft, patch_frames: the transform and T.
-      batch_size: of the global batch.
-      augmentation: of training samples.
+      seed: seed of the stream of samples.
+      stft: the transform.
+      patch_frames: frames T of a patch.
+      batch_size: patches of a global batch.
+      augmentation: how training samples are changed.
       valid_patches: number of the fixed validation patches.
     """
 
@@ -67,7 +68,7 @@ class Feed(Protocol):
         """Compile a per-device training step: `(state, batch, *shared)` of a `Work` to state and loss."""
 
     def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
-        """Work for steps `first` to `last - 1`; none goes beyond step `until(step)` it begins at."""
+        """Work for steps `first` to `last - 1`; work that begins at step s ends by step `until(s)`."""
 
     def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
         """Compile a per-device evaluation step: `(variables, batch, *shared)` to its sums."""

@@ -10,7 +10,7 @@ import jax
 from vocalsep_jax.data.crops import Batch, Crops, patches
 from vocalsep_jax.data.feed import EvalStep, Recipe, TrainStep, Work
 from vocalsep_jax.data.prepared import SPLITS, SongStore
-from vocalsep_jax.runtime.devices import CompiledStep, DataParallel
+from vocalsep_jax.runtime.data_parallel import CompiledStep, DataParallel
 
 
 class HostFeed:
@@ -19,7 +19,7 @@ class HostFeed:
     def __init__(
         self, stores: dict[str, SongStore], recipe: Recipe, parallel: DataParallel, stft_on: str = "host"
     ):
-        """Set up; `stft_on` as `PatchPipeline` has it."""
+        """Set up. `stft_on` is one of `placement.STFT_ON`: where the STFT is taken."""
         from vocalsep_jax.data.pipeline import PatchPipeline  # TensorFlow takes seconds to import
 
         self._recipe, self._parallel = recipe, parallel

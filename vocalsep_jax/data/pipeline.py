@@ -1,8 +1,7 @@
 """tf.data: from prepared songs to batches, made on the host, in parallel and ahead of the training step.
 
-A batch is crops, read by index, as the integers they are kept as; or the magnitude spectrogram patches made
-of them with `tf.signal.stft`. Which crops, and how they are changed, is the business of `sampling`; a
-process makes only its own slice of each global batch.
+A batch holds crops as integers, or the magnitude patches that `tf.signal.stft` makes of them. `sampling`
+says which crops, and how they are changed. A process makes only its own slice of each global batch.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data import sampling
 from vocalsep_jax.data.crops import Batch, Crops, read_crops
 from vocalsep_jax.data.prepared import SongStore
-from vocalsep_jax.data.sampling import Augmentation, Plan
+from vocalsep_jax.data.sampling import Augmentation, SamplePlan
 from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.runtime.quiet_tensorflow import tf
 
@@ -74,7 +73,7 @@ class PatchPipeline:
         Batches are NumPy, `[B / processes, ...]`, all weights 1.
         """
 
-        def plan(step: int) -> tuple[Plan, np.ndarray]:
+        def plan(step: int) -> tuple[SamplePlan, np.ndarray]:
             index = (step * self._batch + self._first + np.arange(self._share)).astype(np.uint32)
             table = self._store.table
             ones = np.ones(self._share)
@@ -103,7 +102,7 @@ class PatchPipeline:
         return Batch(magnitude, magnitude, magnitude, weight)
 
     def _batches(
-        self, plan: Callable[[int], tuple[Plan, np.ndarray]], first: int, last: int
+        self, plan: Callable[[int], tuple[SamplePlan, np.ndarray]], first: int, last: int
     ) -> Iterator[Batch | Crops]:
         def crops_of(step: np.ndarray) -> list[np.ndarray]:
             samples, weight = plan(int(step))

@@ -16,9 +16,9 @@ from vocalsep_jax.data.host_feed import HostFeed
 from vocalsep_jax.data.prepared import MemoryStore, SongStore
 from vocalsep_jax.data.resident import fits
 from vocalsep_jax.data.resident_feed import ResidentFeed
-from vocalsep_jax.data.sampling import Plan, validation_plan
+from vocalsep_jax.data.sampling import SamplePlan, validation_plan
 from vocalsep_jax.data.songs import Library
-from vocalsep_jax.runtime.devices import DataParallel, any_process, processes_on_this_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, any_process, processes_on_this_host
 from vocalsep_jax.runtime.memory import available_memory
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ _UNKNOWN = 2**62
 """Bytes of memory that a device is taken to have where that is not known."""
 
 _LOOKED_AT = 16
-"""Validation patches among which the one for the figure is chosen."""
+"""Number of validation patches from which the one for the figure is chosen."""
 
 
 class OpenedSongs(NamedTuple):
@@ -71,7 +71,7 @@ def open_songs(
       placement: one of `PLACEMENTS`; `auto` is on the devices if they fit there, else on the host.
       stft_on: one of `STFT_ON`: where the host's batches are transformed.
       cache: folder for prepared songs; the default one if empty.
-      steps_per_dispatch: of resident songs, as `ResidentFeed` has it.
+      steps_per_dispatch: most steps that one call takes, of resident songs; see `ResidentFeed`.
 
     Raises:
       ValueError: if the songs cannot be where `placement` wants them.
@@ -121,7 +121,7 @@ def _are_resident(
     """
     size = prepared.memory_bytes(samples)
     forced = placement == "resident" or not cached
-    # Devices that do not say are tried only where there is no other way.
+    # Devices that do not tell their memory are tried only where there is no other way.
     device_memory = parallel.memory_per_device(host_memory) or (_UNKNOWN if forced else 0)
     # Songs that are not cached are in the host's memory already.
     host_room = host_memory if cached else host_memory + size
@@ -141,7 +141,7 @@ def loudest_patch(store: SongStore, recipe: Recipe) -> Batch:
     """Of the first validation patches, that in which the voice is loudest: `[1, F, T]` each, NumPy."""
     count = min(recipe.valid_patches, _LOOKED_AT)
     plan = validation_plan(recipe.valid_patches, store.table, recipe.crop)
-    crops = read_crops(store, Plan(*(x[:count] for x in plan)), recipe.crop, np.ones(count))
+    crops = read_crops(store, SamplePlan(*(x[:count] for x in plan)), recipe.crop, np.ones(count))
     batch = jax.device_get(jax.jit(lambda crops: patches(crops, recipe.stft))(crops))
     best = int(np.argmax(np.sum(np.square(batch.vocals), axis=(1, 2))))
     return Batch(*(x[best : best + 1] for x in batch))

@@ -16,19 +16,19 @@ from jax import lax
 
 from vocalsep_jax.data.crops import Crops, gains
 from vocalsep_jax.data.prepared import STEMS, MemoryStore, memory_bytes
-from vocalsep_jax.data.sampling import Plan, SongTable
+from vocalsep_jax.data.sampling import SamplePlan, SongTable
 
 Array = jax.Array
 
 _COUNTABLE = 2**31
-"""Places in the songs are int32."""
+"""Limit of places in the songs, which are int32."""
 
 
 class ResidentSongs(NamedTuple):
     """Songs of one split as arrays of a device; places are counted in 32 bits.
 
     Attributes:
-      table: for `sampling`.
+      table: lengths and voiced blocks, for `sampling`.
       first: int32 `[songs]`, a song's first sample.
       scales: float32 `[songs]`.
       stems: by stem, left and right: int16 `[S]` each, all songs one after the other. (One-dimensional: a
@@ -42,7 +42,12 @@ class ResidentSongs(NamedTuple):
 
     @classmethod
     def of(cls, store: MemoryStore, crop: int, place: Callable[[Any], Any]) -> ResidentSongs:
-        """Those of a store in memory, for crops of `crop` samples, put on devices by `place`, one by one.
+        """Place the songs of a store in memory on devices.
+
+        Args:
+          store: the songs of one split.
+          crop: samples of a crop.
+          place: puts arrays on the devices.
 
         Raises:
           ValueError: if there are more samples than a device can count.
@@ -52,20 +57,20 @@ class ResidentSongs(NamedTuple):
             raise ValueError(f"data.placement resident: {samples} samples of songs are too many, use host")
 
         def padded(x: np.ndarray) -> Any:
-            # A crop is sliced whole: behind the last song there has to be room for one. Waited for, so that
-            # no two of the copies are alive at once.
+            # A crop is sliced whole: behind the last song there has to be room for one. No two copies are
+            # alive at once, since each is waited for.
             return jax.block_until_ready(place(np.pad(x, (0, crop))))
 
         stems = {s: tuple(padded(x) for x in store.stems[s]) for s in STEMS}
         table, first, scales = place((store.table, store.first.astype(np.int32), store.scales))
         return cls(table, first, scales, stems)
 
-    def cut(self, plan: Plan, samples: int, weight: Array) -> Crops:
+    def cut(self, plan: SamplePlan, samples: int, weight: Array) -> Crops:
         """The crops of a plan of B samples, zeros where a song has ended.
 
         Args:
           plan: on the device.
-          samples: S, of a crop.
+          samples: length S of a crop.
           weight: float32 `[B]`, passed on.
         """
 

@@ -15,7 +15,7 @@ from vocalsep_jax.data.feed import EvalStep, Recipe, TrainStep, Work
 from vocalsep_jax.data.prepared import MemoryStore
 from vocalsep_jax.data.resident import ResidentSongs
 from vocalsep_jax.data.sampling import training_plan, validation_batches
-from vocalsep_jax.runtime.devices import CompiledStep, DataParallel
+from vocalsep_jax.runtime.data_parallel import CompiledStep, DataParallel
 
 _STEPS_PER_DISPATCH = 10
 """On accelerators: enough to hide what sending a step off takes."""

@@ -49,7 +49,7 @@ class SongTable(NamedTuple):
         return cls(np.array(samples, np.int32), flat.astype(np.int32), ends - counts, counts)
 
 
-class Plan(NamedTuple):
+class SamplePlan(NamedTuple):
     """How to make `n` samples; every field is an array whose first axis is `n`.
 
     Attributes:
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 def training_plan(
     seed: int, index: Any, songs: SongTable, crop: int, augmentation: Augmentation, xp: Any = np
-) -> Plan:
+) -> SamplePlan:
     """The plan of samples `index`, uint32 `[n]`, of the stream of `seed`.
 
     Every song is as likely as any other, whatever its length. `crop` is the length of a sample; songs
@@ -92,7 +92,7 @@ def training_plan(
     elsewhere = below(words[Draw.OTHER_SONG], count)
     anywhere = below(words[Draw.OTHER_START], room[elsewhere] + 1)
     voice_gains, other_gains = stem_gains(augmentation, words, xp)
-    return Plan(
+    return SamplePlan(
         voice_song=song,
         voice_start=start,
         voice_gains=voice_gains,
@@ -102,7 +102,7 @@ def training_plan(
     )
 
 
-def validation_plan(count: int, songs: SongTable, crop: int) -> Plan:
+def validation_plan(count: int, songs: SongTable, crop: int) -> SamplePlan:
     """`count` fixed samples, unchanged, spread evenly over the songs and over each song's length; NumPy."""
     index = np.arange(count)
     total = len(songs.samples)
@@ -111,12 +111,12 @@ def validation_plan(count: int, songs: SongTable, crop: int) -> Plan:
     room = np.maximum(songs.samples - crop, 0)
     start = ((place + 0.5) / places * room[song]).astype(np.int32)
     mean = np.full((count, 2), 0.5, np.float32)
-    return Plan(song, start, mean, song, start, mean)
+    return SamplePlan(song, start, mean, song, start, mean)
 
 
 def validation_batches(
     count: int, songs: SongTable, crop: int, batch_size: int
-) -> tuple[Callable[[int, int, int], tuple[Plan, np.ndarray]], int]:
+) -> tuple[Callable[[int, int, int], tuple[SamplePlan, np.ndarray]], int]:
     """The samples of `validation_plan` in global batches of `batch_size`.
 
     Returns:
@@ -126,9 +126,9 @@ def validation_batches(
     """
     whole = validation_plan(count, songs, crop)
 
-    def plan(step: int, first: int, places: int) -> tuple[Plan, np.ndarray]:
+    def plan(step: int, first: int, places: int) -> tuple[SamplePlan, np.ndarray]:
         index = step * batch_size + first + np.arange(places)
-        return Plan(*(field[index % count] for field in whole)), (index < count).astype(np.float32)
+        return SamplePlan(*(field[index % count] for field in whole)), (index < count).astype(np.float32)
 
     return plan, -(-count // batch_size)
 

@@ -17,7 +17,7 @@ def baselines(song: Stems, stft: Stft, *, sample_rate: int, mask_rate: int) -> d
     """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`.
 
     Args:
-      song: at `sample_rate`.
+      song: its stems at `sample_rate`.
       stft: the transform of the ideal ratio mask.
       sample_rate: Hz, at which the scores are taken.
       mask_rate: Hz, at which the mask works.

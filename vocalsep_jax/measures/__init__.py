@@ -1,1 +1,1 @@
-"""How good a mask or a waveform is: what training minimises, and what tells of it."""
+"""How good a mask or a waveform is: losses that training minimises, and metrics."""

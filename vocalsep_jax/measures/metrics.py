@@ -48,7 +48,7 @@ class PatchMetric(NamedTuple):
 
     Attributes:
       measure: from mask, vocals and accompaniment, `[B, F, T]` each, to `[B]`.
-      title: of its curves.
+      title: title of its curves.
     """
 
     measure: Callable[[Array, Array, Array], Array]
@@ -85,7 +85,7 @@ def usdr(reference: np.ndarray, estimate: np.ndarray) -> float:
 def leakage(music: np.ndarray, estimate: np.ndarray) -> float:
     """Level of what was taken for voice in music without any, relative to the music, in dB.
 
-    `10 log10((sum est^2 + 1e-7) / (sum music^2 + 1e-7))`: at most about 0, for all of it; lower is better.
+    `10 log10((sum est^2 + 1e-7) / (sum music^2 + 1e-7))`: about 0 if all of it was taken; lower is better.
 
     Args:
       music, estimate: `[S, C]`, the same shape.

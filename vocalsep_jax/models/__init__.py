@@ -1,4 +1,4 @@
 """The network: what it sees, its convolutions, the U-Net."""
 
 DTYPES = ("float32", "bfloat16")
-"""Of a network's activations. Here, where naming them takes no JAX."""
+"""Dtypes of a network's activations. They are here so that commands can name them without importing JAX."""

@@ -33,8 +33,8 @@ def log(magnitude: Array) -> Array:
 def log1p(magnitude: Array) -> Array:
     """`ln(1 + 100 |X|)`: `[B, F, T]` -> `[B, F, T, 1]`.
 
-    A logarithm above a magnitude of 0.01, about the level of a quiet but audible bin, that does not spend
-    its range on what lies below hearing.
+    It is logarithmic above a magnitude of 0.01, about a quiet but audible bin, and linear far below that,
+    where little is heard.
     """
     return jnp.log1p(100.0 * magnitude)[..., None]
 
@@ -50,9 +50,9 @@ as come.
 def warp(magnitude: Array, bins: int) -> Array:
     """Linear to logarithmic frequency, as the co-separation network's front end has it.
 
-    With y running evenly from -1 to 1 over the new bins, each is the magnitude at
-    `(21^((y + 1) / 2) - 11) / 10` of the same range over the old ones (Gao & Grauman 2019, supplementary
-    code), interpolated linearly between the two nearest.
+    Let the new bins lie evenly at y from -1 to 1, and the old ones too. The new bin at y is the old
+    magnitude at `(21^((y + 1) / 2) - 11) / 10` (Gao & Grauman 2019, supplementary code), interpolated
+    linearly between the two nearest bins.
 
     Args:
       magnitude: float32 `[B, F, T]`, F at least 2.
@@ -68,8 +68,8 @@ def warp(magnitude: Array, bins: int) -> Array:
 def unwarp(mask: Array, bins: int) -> Array:
     """Logarithmic back to linear frequency: `[B, G, T]` -> `[B, F, T]`, F = `bins`.
 
-    The inverse map of `warp`, `2 log(10 y + 11) / log 21 - 1`, with the same interpolation. As means of
-    two neighbours at most, the values stay in their range: a mask stays a mask.
+    The inverse map of `warp`, `2 log(10 y + 11) / log 21 - 1`, with the same interpolation.
+    Values are weighted means of two neighbours and stay in their range: a mask stays a mask.
     """
     y = np.linspace(-1, 1, bins)
     return _resample(mask, 2 * np.log(10 * y + 11) / np.log(_BASE) - 1)
@@ -78,7 +78,7 @@ def unwarp(mask: Array, bins: int) -> Array:
 def _resample(x: Array, positions: np.ndarray) -> Array:
     """`x` `[B, N, T]` at `positions` `[M]` along its middle axis, in [-1, 1]: `[B, M, T]`.
 
-    As a matrix product, which has a fast gradient on every backend, where gathering rows would scatter.
+    A matrix product has a fast gradient on every backend; the gradient of gathered rows would be a scatter.
     """
     rows = x.shape[1]
     places = np.clip((positions + 1) / 2 * (rows - 1), 0, rows - 1)

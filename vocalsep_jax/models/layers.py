@@ -33,7 +33,10 @@ CONVOLUTION = "convolution"
 """Name of the convolutions' outputs, for `jax.checkpoint_policies`."""
 
 _FEW = 64
-"""Positions (rows x columns), on the side that has fewer, below which the weights are what is moved."""
+"""Least positions (rows x columns, on a layer's smaller side) for which tiles are used.
+
+With fewer, moving the weights takes most of the time.
+"""
 
 
 def down_conv_matmul(x: Array, kernel: Array) -> Array:
@@ -106,7 +109,7 @@ def _kernel_cells(kernel: Array) -> Array:
 
 
 def _kernel_points(kernel: Array) -> list[Array]:
-    """What the 9 products of a tile take of the kernel: `[2, 2, C, O]` each, by place in a cell."""
+    """The kernel's factors in the 9 products of a tile: `[2, 2, C, O]` each, by place in a cell."""
     rows = _sums(*_kernel_cells(kernel))
     return [point for row in rows for point in _sums(row[:, 0], row[:, 1])]
 

@@ -1,4 +1,4 @@
-"""The networks there are, by name. Another one is a module and an entry here.
+"""The networks, by the name that a config gives them. To add one, write a module and an entry here.
 
 A network is a Flax module that maps magnitudes `[B, F, T]` to masks of that shape; see `Network`.
 """
@@ -28,7 +28,7 @@ class Network(Protocol):
 
 
 NETWORKS: dict[str, Any] = {"unet": UNet}
-"""Flax modules, whose attributes are the arguments of `make_network`."""
+"""Flax modules by name; their attributes are the arguments of `make_network`."""
 
 
 def make_network(

@@ -54,8 +54,8 @@ class UNet(nn.Module):
         `intermediates` where a caller makes that mutable.
 
         Args:
-          magnitude: float32 `[B, F, T]`, at least 0, of linear frequency. T, and F or else G, multiples of
-            `2**depth`.
+          magnitude: float32 `[B, F, T]`, at least 0, of linear frequency. T is a multiple of `2**depth`; so
+            is F, or G where the frequency scale is not linear.
           train: use batch statistics (and update them, where `batch_stats` is mutable) instead of
             the running ones.
 

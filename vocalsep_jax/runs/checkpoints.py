@@ -1,9 +1,9 @@
 """Checkpoints, by Orbax: `checkpoints/latest/<step>` and `checkpoints/best/<step>` of a run.
 
-A checkpoint holds the whole training state, in two items, so that separating need not read the
-optimiser's: `model` (parameters and batch statistics) and `training` (step, optimiser, metrics under
-way); and a few plain numbers in `facts`. Orbax writes under a temporary name and renames: a checkpoint
-that is there is complete.
+A checkpoint holds the whole training state in two items: `model` (parameters and batch statistics) and
+`training` (step, optimiser, metrics under way). Separating reads the first only. A third item, `facts`,
+holds a few plain numbers. Orbax writes under a temporary name and renames: a checkpoint that is there is
+complete.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ KINDS = ("best", "latest")
 
 
 class Restored(NamedTuple):
-    """What `Checkpoints.save` was given."""
+    """A checkpoint's items, as `Checkpoints.save` was given them."""
 
     model: Any
     training: Any
@@ -76,6 +76,9 @@ class Checkpoints:
           model: `{"params": ..., "batch_stats": ...}`.
           training: all else that training changes.
           facts: plain numbers.
+
+        Raises:
+          RunError: if there is a later checkpoint of this kind.
         """
         manager = self._managers[kind]
         if step in manager.all_steps():
@@ -115,7 +118,7 @@ class Checkpoints:
         return Restored(restored["model"], restored["training"], restored["facts"])
 
     def forget(self) -> None:
-        """Delete all checkpoints; of a run that starts anew."""
+        """Delete all checkpoints, for a run that starts anew."""
         for manager in self._managers.values():
             for step in manager.all_steps():
                 manager.delete(step)

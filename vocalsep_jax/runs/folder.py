@@ -1,6 +1,6 @@
 """The folder that a run leaves: where its files are.
 
-What `config.json` in it holds is the business of `record`.
+`record` reads and writes its `config.json`.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ class RunError(Exception):
 
 
 def config_path(run: Path) -> Path:
-    """Where the config of a run is."""
+    """The path of a run's `config.json`."""
     return run / "config.json"
 
 
 def checkpoint_folder(run: Path) -> Path:
-    """Where the checkpoints of a run are."""
+    """The path of a run's checkpoints."""
     return run / "checkpoints"
 
 

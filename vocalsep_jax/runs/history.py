@@ -1,6 +1,6 @@
 """`history.jsonl` of a run.
 
-A line an interval of training (`kind: "train"`), and a line a validation (`kind: "valid"`).
+It has a line for each interval of training (`kind: "train"`) and for each validation (`kind: "valid"`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Line = dict[str, Any]
 
 
 def history_path(run: Path) -> Path:
-    """Where the history of a run is."""
+    """The path of a run's history."""
     return run / "history.jsonl"
 
 

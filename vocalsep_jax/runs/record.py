@@ -23,9 +23,9 @@ class RunRecord:
     """The contents of a run's `config.json`.
 
     Attributes:
-      config: of the run; names of earlier formats are today's here.
-      songs: those it was trained and validated on; empty for a model that was given away.
-      format: that the file was written in.
+      config: the run's config, with today's names of fields.
+      songs: those it was trained and validated on; empty for an exported model.
+      format: number of the format that the file was written in.
     """
 
     config: Config

@@ -12,10 +12,10 @@ FOLDER = "~/.cache/vocalsep_jax/compiled"
 
 
 def use_compile_cache() -> None:
-    """Let JAX keep what takes it over a second to compile, and read it when it is needed again.
+    """Let JAX keep programs that take over a second to compile, and read them when they are needed again.
 
-    The commands call this; a program that uses the library decides for itself. A folder that was chosen
-    already (`JAX_COMPILATION_CACHE_DIR`) is left as it is, and where none can be made there is no cache.
+    The commands call this; a program that uses the library decides for itself. If a folder was chosen
+    already (`JAX_COMPILATION_CACHE_DIR`), it stays chosen. If none can be made, there is no cache.
     """
     if jax.config.jax_compilation_cache_dir is not None:  # type: ignore[attr-defined]
         return

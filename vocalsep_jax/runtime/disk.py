@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     are made as needed. Raises OSError as the file system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Names may be 255 bytes long, and a character four.
+    # A name may have 255 bytes, and a character of it four.
     digest = zlib.crc32(os.fsencode(path.name))
     partial = path.with_name(f".{path.name[:40]}.{digest:08x}.{os.getpid()}.partial")
     try:
@@ -40,7 +40,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What a file is by any name: its device and inode; None if there is no such file."""
+    """Device and inode of a file, the same under all its names; None if there is no such file."""
     try:
         status = path.stat()
     except OSError:

@@ -16,7 +16,7 @@ class Rule(NamedTuple):
     """What is allowed of a field besides its type.
 
     Attributes:
-      choices: the values there are, as they are when a value is checked; None for any.
+      choices: the allowed values, looked up anew at each check; None for any.
       least, most: the smallest and the largest value.
       above, below: what the value must be greater and smaller than.
       may_change: whether a run may be resumed with another value: it does not change what is computed,
@@ -82,7 +82,7 @@ def rule_of(field: dataclasses.Field[Any]) -> Rule:
 
 
 def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
-    """`value` as the field holds it: a whole number as a float where it is one, a list as a tuple.
+    """`value` in the field's type: a whole number becomes a float where the field is one, a list a tuple.
 
     Args:
       value: from a config file, the command line, or JSON.

@@ -36,7 +36,7 @@ class ProgressLine:
 
     @contextlib.contextmanager
     def song(self, title: str) -> Iterator[None]:
-        """While a song is separated."""
+        """Count a song among those under way while the block runs."""
         with self._lock:
             self._songs[title] = (time.monotonic(), 0.0, 0.0)
         try:
@@ -47,13 +47,13 @@ class ProgressLine:
                 self._write("")
 
     def log(self, level: int, message: str, *values: object) -> None:
-        """Log a line, in the place of what is shown."""
+        """Log a line; on a terminal it takes the place of the progress line."""
         with self._lock:
             self._write("")
             log.log(level, message, *values)
 
     def show(self, title: str, done: float, total: float) -> None:
-        """So many seconds of a song, of so many (0: unknown)."""
+        """Show how far a song is: seconds done, and seconds in all (0: unknown)."""
         with self._lock:
             now = time.monotonic()
             self._songs[title] = (self._songs[title][0], done, total)
@@ -87,8 +87,8 @@ class Settings:
 
     Attributes:
       encoding, clip_mode, start, duration: as `Separator.separate_to` has them.
-      skip_existing: whether songs are left whose outputs are there.
-      jobs: how many are separated at once.
+      skip_existing: whether songs whose outputs are there are left out.
+      jobs: number of songs separated at once.
     """
 
     encoding: Encoding
@@ -106,7 +106,7 @@ class Batch:
     Attributes:
       separator: separates them.
       settings: what they have in common.
-      songs: the inputs, by what they are under any name (`disk.identity`).
+      songs: the input files by their `disk.identity`.
       total: how many tracks there are.
       progress: shows how far they are.
       stopping: set when the command was interrupted.
@@ -120,7 +120,7 @@ class Batch:
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def separate(self, number: int, song: Path, outputs: Outputs | str) -> dict[str, Any]:
-        """Separate one song, unless `outputs` says why it cannot be; what became of it, for the report."""
+        """Separate one song, unless `outputs` is a reason why not; returns its entry in the report."""
         entry: dict[str, Any] = {"song": str(song), "status": "failed"}
         title = one_line(str(song))
         begin = time.monotonic()
@@ -182,7 +182,7 @@ class Batch:
         }
 
     def separate_all(self, planned: Sequence[tuple[Path, Outputs | str]]) -> list[dict[str, Any]]:
-        """Separate them, as many at a time as the settings say; entries as far as they came."""
+        """Separate all songs; returns their report entries, after an interruption only of those begun."""
         waiting: list[concurrent.futures.Future[dict[str, Any]]] = []
         with concurrent.futures.ThreadPoolExecutor(self.settings.jobs) as pool:
             try:

@@ -66,7 +66,7 @@ def export_model(
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder}: is there already; give another name or delete it")
         with disk.replacing(folder) as partial:
-            partial.mkdir()  # before the work that this may spare
+            partial.mkdir()  # first: if it fails, the work below is spared
             separator = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
             run = find_run(checkpoint)
             record = read_record(run)
@@ -115,7 +115,7 @@ def _facts(
 
 
 def _public(config: Config) -> Config:
-    """A run's config without what concerns nobody else: names of songs, and places."""
+    """A run's config without what is private: names of songs, and paths."""
     data = dataclasses.replace(config.data, root="", cache="", valid_names=())
     return dataclasses.replace(config, data=data, init_from="", init_encoder="")
 
@@ -189,7 +189,7 @@ It is compiled for each shape it meets, on {platforms}; waveforms are held in me
 
 
 def _readme(facts: dict[str, Any]) -> str:
-    """What to do with the folder."""
+    """The folder's `README.md`."""
     versions = facts["versions"]
     return _README.format_map(
         facts

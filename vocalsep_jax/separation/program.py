@@ -52,7 +52,7 @@ def separation(
         shape = (1, bins, patch_frames)
 
         def predict_some(n: Array, sums: Array) -> Array:
-            """The patches from K n on; those past the last are the last again, and count for nothing."""
+            """Add the masks of K patches from K n on; past the last patch it is repeated, with weight 0."""
             places = n * batch_size + np.arange(batch_size, dtype=np.int32)
             counts = places < rows * patches
             row, patch = jnp.divmod(jnp.minimum(places, rows * patches - 1), patches)

@@ -22,7 +22,7 @@ from vocalsep_jax.separation.stem_files import STEMS, Separated, separate_to_fil
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
 OVERLAP = 0.25
-"""Default; with more, scores and leakage of the songs tried stayed as they were (docs/separation.md)."""
+"""Default share of a patch that overlaps the next; more brought nothing (docs/separation.md)."""
 
 _SIXTEEN_BIT = Encoding()
 
@@ -56,8 +56,8 @@ class Separator:
           checkpoint: a run (its best checkpoint, else its latest), a checkpoint folder, or a model that
             was exported.
           overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
-          shifts: separations to average, of the song shifted by parts of a patch; takes so many times as
-            long.
+          shifts: number of separations to average, each of the song shifted by another part of a patch; the
+            time grows in proportion.
           batch_size: patches predicted at once. Does not change the result.
           device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
           dtype: of the network's activations, one of `DTYPES`; as it was trained if None.
@@ -122,9 +122,9 @@ class Separator:
         }
 
     def latency(self, sample_rate: int, channels: int) -> float:
-        """Seconds of a waveform that `stream` needs beyond a sample, at most, before it gives that sample.
+        """The largest delay of `stream`: seconds of waveform that it takes beyond a sample to give it.
 
-        Small with a small `batch_size`: whole batches are waited for.
+        A smaller `batch_size` makes it smaller: whole batches are waited for.
         """
         return self._voice_stream(channels, sample_rate).latency
 
@@ -137,13 +137,13 @@ class Separator:
           sample_rate: Hz.
 
         Yields:
-          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final:
-          behind what came by `latency` at most.
-          In the end they are as many as came, and do not depend on how the waveform was cut into blocks.
+          `vocals` and `no_vocals` of the next samples, float32 `[S', C]` each, as soon as they are final,
+          which is after `latency` at most. Together they are as long as the waveform, and do not depend on
+          how it was cut into blocks.
 
         Raises:
-          ValueError: if a block holds NaN, infinity, or numbers too large to compute with, or has not the
-            shape of those before it.
+          ValueError: if a block holds NaN, infinity, or numbers too large to compute with, or is not
+            `[S, C]` with the C of those before it.
         """
         voice: streaming.VoiceStream | None = None
         waiting: list[np.ndarray] = []  # of the mixture, until the voice in it is final
@@ -228,7 +228,7 @@ class Separator:
 
         Args:
           path: the song.
-          outputs: where each stem goes; some of `STEMS`, or all.
+          outputs: where each stem goes; one or both of `STEMS`.
           encoding: of the outputs.
           clip_mode: what becomes of samples beyond full scale, which only float32 outputs hold. `clamp`
             cuts them off there; `rescale` multiplies both stems by the one factor that makes the larger

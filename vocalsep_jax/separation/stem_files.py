@@ -26,17 +26,17 @@ STEMS = ("vocals", "no_vocals")
 CLIP_MODES = ("clamp", "rescale", "none")
 
 Stream = Iterator[dict[str, np.ndarray]]
-"""Stems, float32 `[S, C]` each, of one stretch of a song after the other."""
+"""Stems of a song, stretch by stretch: float32 `[S, C]` each."""
 
 Progress = Callable[[float, float], None]
-"""Told the seconds that are done, and those there are in all (0 if unknown).
+"""Called with the seconds that are done, and those there are in all (0 if unknown).
 
 What it raises ends the separation.
 """
 
 _Item = TypeVar("_Item")
 _SPOOL_BLOCK = 2**16
-"""Samples that are read at a time from what waits on disk."""
+"""Samples read at a time of the stems that wait on disk."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def separate_to_files(
             name: stack.enter_context(Writer(out, song.rate, song.channels, encoding, expected))
             for name, out in outputs.items()
         }
-        # Told of blocks that come in, too: hours may be left out before the first goes out.
+        # Progress is told of incoming blocks too: hours may be left out before the first stems.
         stream = separate(watch.told(song.blocks(first, count)), song.rate)
         stream = watch.counted(_naming(path, stream))
         scale = 1.0
@@ -127,7 +127,7 @@ def _write(
     *,
     refuse_clipping: bool,
 ) -> tuple[int, int]:
-    """Write all stems; the samples of each channel, and how many were clipped.
+    """Write all stems; returns the samples of each channel, and how many sample values were clipped.
 
     Raises:
       AudioError: if that fails, or samples of the song `path` would be clipped and must not be.
@@ -157,7 +157,7 @@ def _write(
 
 
 def _in_samples(seconds: float, rate: int) -> int:
-    """Seconds in samples, or more of them than any file has."""
+    """Seconds in samples; at most 2^62, more than any file has."""
     return round(min(seconds * rate, 2.0**62))
 
 
@@ -212,7 +212,7 @@ def _rescaled(
 ) -> Iterator[tuple[Iterator[dict[str, np.ndarray]], float]]:
     """`stream` multiplied by the factor that keeps it within `limit`, and the factor (at most 1.0).
 
-    It waits in a nameless file beside `output` until the peak is known.
+    The stems wait in a nameless file beside `output` until the peak is known.
     """
     with contextlib.ExitStack() as stack:
         with _disk_errors(output):

@@ -1,6 +1,8 @@
 """Masking a waveform as it comes: constant memory, however long it is.
 
-A waveform goes through in blocks of any size, and what comes out does not depend on the blocks.
+A waveform goes through in blocks of any size, and what comes out does not depend on the blocks: places of
+frames and patches count from the waveform's beginning, and batches are filled in the order of patches. A
+block's size decides only when a sample comes out.
 
 Axis letters: `S` samples, `C` channels, `B` batch, `F` frequency bins, `N` frames, `T` frames of a patch.
 """
@@ -90,7 +92,7 @@ class MaskFilter:
         self._spectra = np.zeros((channels, stft.bins, 0), np.complex64)
         self._mask = np.zeros((channels, stft.bins, 0), np.float32)
         self._weight = np.zeros(0, np.float32)
-        self._sent = self._rows = 0  # patches sent to be predicted, and received; each channel's counted
+        self._sent = self._rows = 0  # patches sent to the network, and received; by channel
         self._pending: deque[tuple[Any, list[tuple[int, int]]]] = deque()
         self._overlap_add = OverlapAdder(stft, (channels,))
 
@@ -133,7 +135,7 @@ class MaskFilter:
         self._weight = np.pad(self._weight, (0, new))
 
     def _filter(self, patches: int, *, whole_batches: bool) -> np.ndarray:
-        """Predict the first `patches` patches, as far as not done, and give what is final then."""
+        """Predict the first `patches` patches where that is not done yet; give the samples then final."""
         rows = patches * self._channels
         while self._sent < rows and (rows - self._sent >= self._batch or not whole_batches):
             self._send(min(self._batch, rows - self._sent))
@@ -148,7 +150,7 @@ class MaskFilter:
         return self._take_out(final - self._first)
 
     def _send(self, count: int) -> None:
-        """Start to predict so many patches; the channels of one come one after the other."""
+        """Start to predict the next `count` patches; the channels of a patch follow one another."""
         batch = np.zeros((self._batch, self._stft.bins, self._frames), np.float32)
         rows = [divmod(row, self._channels) for row in range(self._sent, self._sent + count)]
         for magnitude, (patch, channel) in zip(batch, rows, strict=False):
@@ -157,7 +159,7 @@ class MaskFilter:
         self._sent += count
 
     def _receive(self) -> None:
-        """Add the masks that were sent for first."""
+        """Add the masks of the batch that was sent first."""
         masks, rows = self._pending.popleft()
         for mask, (patch, channel) in zip(np.asarray(masks), rows, strict=False):
             frames = self._frames_of(patch)
@@ -185,7 +187,7 @@ class MaskFilter:
 
 
 class ShiftedFilter:
-    """The mean of what a filter makes of a waveform in several shifts.
+    """Averages what a filter makes of several shifts of a waveform.
 
     Each shift has patches, and frames, of its own; what depends on where they lie evens out. The shifts go
     through the filter as channels, and so through the network in the same batches.
@@ -252,7 +254,7 @@ class VoiceStream:
         self._in = Resampler(sample_rate, filter_rate, channels)
         self._out = Resampler(filter_rate, sample_rate, channels)
         self._came = self._went = 0
-        # Samples resampled at a time: of a very low rate, few become many.
+        # Samples resampled at a time. At a very low rate, few of them become many at the filter's.
         self._block = max(1, min(_BLOCK, _BLOCK * sample_rate // filter_rate))
 
     @property
@@ -276,7 +278,7 @@ class VoiceStream:
         return voice
 
     def finish(self) -> np.ndarray:
-        """End the waveform: the voice in what is left of it, `[S', C]`, as long as that."""
+        """End the waveform: the rest of the voice, `[S', C]`; all of it is as long as the waveform."""
         inner = np.concatenate([self._filter.push(self._in.finish()), self._filter.finish()])
         voice = np.concatenate([self._out.push(inner), self._out.finish()])
         return fit_length(voice, self._came - self._went)

@@ -14,10 +14,11 @@ Outputs = dict[str, Path]
 
 
 def find_tracks(songs: Sequence[str], out: Path) -> Iterator[tuple[Path, str]]:
-    """Files and their track names: those given, and those in folders given, by their place in there.
+    """Files and their track names: the files given, and the audio files in the folders given.
 
-    A folder that holds none stands for itself. What lies in `out` was written here before: it is taken only
-    where it is named itself.
+    A track is named after its file, without the suffix; in a folder, after the file's path in that folder.
+    A folder without audio files is yielded itself. Files in `out` are earlier outputs: one is taken only if
+    it is named itself.
 
     Args:
       songs: files, folders and patterns.
@@ -68,7 +69,7 @@ def output_files(template: str, stems: Sequence[str], track: str, ext: str, fold
 def plan_outputs(
     tracks: Sequence[tuple[Path, str]], template: str, stems: Sequence[str], ext: str, folder: Path
 ) -> list[tuple[Path, Outputs | str]]:
-    """Each song with where its stems go, or why they cannot; arguments as `output_files` has them."""
+    """Each song with its outputs, or the reason why it has none; arguments as `output_files` has them."""
     taken: dict[Path, Path] = {}
     planned: list[tuple[Path, Outputs | str]] = []
     for song, track in tracks:

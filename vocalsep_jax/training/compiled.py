@@ -13,7 +13,7 @@ import optax
 from vocalsep_jax.config import Config
 from vocalsep_jax.data.feed import Feed, Work
 from vocalsep_jax.measures.losses import LOSSES
-from vocalsep_jax.runtime.devices import AXIS, CompiledStep
+from vocalsep_jax.runtime.data_parallel import AXIS, CompiledStep
 from vocalsep_jax.training.optimizer import Phase, make_optimizer
 from vocalsep_jax.training.step import make_eval_step, make_train_step
 
@@ -23,7 +23,7 @@ class TrainingStep(NamedTuple):
 
     Attributes:
       optimizer: of the parameters that are trained in it.
-      run: from state and work to the next state and the loss; the state's memory is used again.
+      run: maps state and work to the next state and the loss; the state's memory is used again.
     """
 
     optimizer: optax.GradientTransformation
@@ -44,19 +44,20 @@ def training_step(config: Config, phase: Phase, feed: Feed) -> TrainingStep:
 
 
 def evaluation_step(config: Config, feed: Feed) -> CompiledStep:
-    """From variables and work to sums over patches; it is compiled when it is first used."""
+    """The evaluation step, from variables and work to sums over patches; compiled when it is first used."""
     return feed.wrap_evaluation(make_eval_step(config.network(AXIS), LOSSES[config.loss]))
 
 
 def network_alone(config: Config) -> Any:
-    """From variables and magnitudes `[B, F, T]` to masks, on one device."""
+    """The network on one device, from variables and magnitudes `[B, F, T]` to masks of that shape."""
     return jax.jit(config.network(AXIS).apply)
 
 
 def compile_in_background(calls: Sequence[tuple[CompiledStep, Any, Work]]) -> threading.Thread:
-    """Compile steps for their first argument and work, while the caller goes on; a thread to join.
+    """Compile steps while the caller goes on; returns the thread, to be joined.
 
-    Nothing is kept here: JAX finds the compiled programs when they are first called.
+    A call is a step, its first argument, and its work. Nothing is kept here: JAX finds the compiled
+    programs when they are first called.
     """
 
     def compile_all() -> None:

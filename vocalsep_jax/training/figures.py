@@ -24,12 +24,13 @@ class Snapshot:
     """What the figures of a run are drawn from.
 
     Attributes:
-      name, run: of the config and of the run's folder.
+      name, run: names of the config and of the run's folder.
       step: steps taken.
       history: lines of `history.jsonl`.
       mixture, vocals: magnitudes `[F, T]` of a validation patch.
       mask, ideal: its predicted mask and ideal ratio mask `[F, T]` in [0, 1].
-      sample_rate, hop: Hz, and samples from frame to frame.
+      sample_rate: Hz.
+      hop: samples from one frame to the next.
     """
 
     name: str
@@ -109,10 +110,11 @@ def curves(snapshot: Snapshot) -> Figure:
 def comparison(histories: Mapping[str, Sequence[Sequence[Mapping[str, Any]]]], title: str) -> Figure:
     """Training loss, validation loss, DICE and SDR of several configs, each trained with several seeds.
 
+    Lines are means over runs; bands go from the least to the greatest.
+
     Args:
-      histories: for each config, the histories of its runs. Lines are means over runs, bands go from the
-        least to the greatest.
-      title: of the figure.
+      histories: for each config, the histories of its runs.
+      title: title of the figure.
     """
     figure = _figure(16, 5)
     axes = figure.subplots(1, 4)

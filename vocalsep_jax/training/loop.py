@@ -1,7 +1,7 @@
-"""Training: a run is started, and then steps are taken until the last, or until it is told to stop.
+"""Training: start a run, and take steps until the last, or until told to stop.
 
-Every so many steps the run tells how it goes; after every so many epochs it is validated; and now and
-then it is saved, so that the same command goes on from there. What is due when is the schedule's to say.
+Every so many steps the run logs how it goes; every so many epochs it is validated; and now and then it is
+saved, so that the same command goes on from there. `schedule` says what is due when.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from vocalsep_jax.measures.metrics import PATCH_METRICS
 from vocalsep_jax.runs.checkpoints import Checkpoints
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime.console import duration
-from vocalsep_jax.runtime.devices import CompiledStep, DataParallel, any_process, to_host
+from vocalsep_jax.runtime.data_parallel import CompiledStep, DataParallel, any_process, to_host
 from vocalsep_jax.training.clock import Clock
 from vocalsep_jax.training.compiled import (
     TrainingStep,
@@ -173,10 +173,10 @@ class Training:
       run: its folder.
       parallel: the devices.
       feed: what it takes its patches from.
-      checkpoints, monitor: what it leaves.
-      train: the training step of the phase that `state` is of.
+      checkpoints, monitor: write what it leaves.
+      train: the training step of the present phase.
       evaluate: the evaluation step.
-      predict: the network alone.
+      predict: the network alone, on one device.
       state: all that training changes.
       step: steps taken.
       best_loss: the least validation loss so far.
@@ -227,7 +227,7 @@ class Training:
             if self.step in changes:
                 self._change_over(changes[self.step])
                 first = True
-            with jax.transfer_guard("disallow"):  # what a step needs is there already
+            with jax.transfer_guard("disallow"):  # all that a step needs is on the devices already
                 self.state, loss = self.train.run(self.state, work.batch, *work.shared)
             self.step += work.steps
             in_flight.append(loss)
@@ -248,7 +248,7 @@ class Training:
             if due.checkpoint or stop or save_now:
                 self._save()
             if due.validate or due.checkpoint or save_now:
-                clock.interval()  # the next one should not pay for these
+                clock.interval()  # the next interval should not count the time that these took
             if stop and self.step < last:
                 self.checkpoints.wait()
                 why = interruption.name or "the wall-clock limit (max_minutes)"

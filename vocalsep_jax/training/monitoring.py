@@ -22,14 +22,14 @@ from vocalsep_jax.training.figures import FIGURES, Snapshot
 log = logging.getLogger(__name__)
 
 _DRAWN_BY_TENSORBOARD = ("curves",)
-"""Figures that it is not given: it draws the same from the numbers."""
+"""Figures that TensorBoard is not given: it draws the same from the numbers."""
 
 
 class Monitor:
     """Writes what is measured; on all processes but the first it writes nothing.
 
-    `history.jsonl` is the record that curves are drawn from and that resuming cuts back to its
-    checkpoint, so that it never tells of steps twice.
+    Curves are drawn from `history.jsonl`. Resuming cuts it back to the checkpoint's step, so that it never
+    tells of steps twice.
     """
 
     def __init__(self, run: Path, *, writes: bool, resume_step: int):
@@ -66,7 +66,7 @@ class Monitor:
             self._board.write_scalars(step, scalars)
 
     def figures(self, step: int, snapshot: Callable[[], Snapshot]) -> None:
-        """Draw all `FIGURES` into `figures/`, and those that are no curves for TensorBoard."""
+        """Draw all `FIGURES` into `figures/`; TensorBoard gets those that it does not draw itself."""
         if not self._draws:
             return
         facts = snapshot()
@@ -77,7 +77,7 @@ class Monitor:
                 self._board.write_images(step, {name: pixels[None]})
 
     def audio(self, step: int, clips: Mapping[str, np.ndarray], sample_rate: int) -> None:
-        """Clips `[S, C]` to TensorBoard."""
+        """Send clips `[S, C]`, clipped to [-1, 1], at a sample rate in Hz, to TensorBoard."""
         if self._writes and self._board:
             batches = {name: np.clip(x, -1, 1)[None] for name, x in clips.items()}
             self._board.write_audios(step, batches, sample_rate=sample_rate)

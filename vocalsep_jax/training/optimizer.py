@@ -1,7 +1,7 @@
 """The optimiser, and which parameters it trains when.
 
-A frozen encoder may be set free after some epochs. Training then has two phases; the optimiser of the
-second one takes over what that of the first one knows of the decoder.
+A frozen encoder may be set free after some epochs. Training then has two phases; the second phase's
+optimiser takes over the decoder's part of the first one's state.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def learning_rate_schedule(options: OptimizerOptions, last_step: int) -> optax.S
 
 
 def make_optimizer(config: Config, phase: Phase) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019), gradients clipped by global norm where the config says so.
+    """AdamW (Loshchilov & Hutter 2019) for the parameters that are trained in `phase`.
 
-    Encoder and decoder have each an AdamW of their own: an encoder set free in the middle of training
-    starts its averages anew, with their bias corrected from there, while the learning rate of both
-    follows the steps of the whole run. It is for the parameters that are trained in `phase`.
+    Gradients are clipped by global norm where the config says so. Encoder and decoder have an AdamW each:
+    an encoder set free in the middle of training starts with new averages, whose bias is corrected from
+    there. The learning rate of both follows the steps of the whole run.
     """
     rate = learning_rate_schedule(config.optimizer, config.last_step)
 
@@ -80,7 +80,7 @@ def make_optimizer(config: Config, phase: Phase) -> optax.GradientTransformation
 
 
 def carry_over(old: Any, fresh: Any) -> Any:
-    """The optimiser state `fresh` with all that `old`, that of an earlier phase, has of it."""
+    """The optimiser state `fresh`; what is in `old` too, an earlier phase's state, is taken from there."""
     known = dict(jax.tree.leaves_with_path(old))
     assert known.keys() <= dict(jax.tree.leaves_with_path(fresh)).keys(), "the states have grown apart"
     return jax.tree.map_with_path(lambda path, x: known.get(path, x), fresh)

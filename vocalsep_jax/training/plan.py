@@ -61,12 +61,12 @@ class Plan:
         return next(p for p in reversed(self.phases) if p.first_step <= step)
 
     def phase_of_state(self, step: int) -> Phase:
-        """The phase that a state after `step` steps is of: that of the last step taken."""
+        """The phase of the last of `step` steps: a state saved after them has that phase's optimiser."""
         return self.phase(max(step - 1, 0))
 
 
 def choose_songs(config: Config) -> Library:
-    """The songs that a config names, or the built-in ones; how they are split is said in the log.
+    """The songs that a config names, or the built-in ones; the split is logged.
 
     Raises:
       SongError: if there are none, or too few to train on.

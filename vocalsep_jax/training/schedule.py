@@ -19,7 +19,7 @@ class Schedule:
     """When things are due, in steps.
 
     Attributes:
-      steps_per_epoch, epochs: of training.
+      steps_per_epoch, epochs: steps of an epoch, and number of epochs.
       log_every: steps between log lines; an epoch's end is always logged.
       validate_every: epochs between validations; the last epoch is always validated.
       checkpoint_every: steps between checkpoints, besides those by time and after validation; 0 for none.

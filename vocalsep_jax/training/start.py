@@ -15,7 +15,7 @@ from vocalsep_jax.config import RESUMABLE_SINCE, Config, differences
 from vocalsep_jax.runs.checkpoints import Checkpoints, has_checkpoint
 from vocalsep_jax.runs.folder import RunError, config_path
 from vocalsep_jax.runs.record import RunRecord, SongLengths, read_record, write_record
-from vocalsep_jax.runtime.devices import DataParallel, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
 from vocalsep_jax.training.monitoring import parameter_table
 from vocalsep_jax.training.step import TrainState
 from vocalsep_jax.training.transfer import start_from_encoder, start_from_run
@@ -69,7 +69,7 @@ def find_start(
     Args:
       run: its folder.
       config: its config; `check_resumable` has passed.
-      songs: that it trains and validates on.
+      songs: those it trains and validates on.
       fresh: a random state on all devices.
       checkpoints: of the run.
       parallel: the devices.

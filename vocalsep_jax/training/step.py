@@ -1,7 +1,7 @@
 """One training step and one evaluation step, per device: pure JAX, arrays in, arrays out.
 
 Both are written for one device of a named axis (`AXIS`); gradients, statistics and metrics are
-averaged over it. `runtime/devices.py` spreads them over devices.
+averaged over it. `runtime/data_parallel.py` spreads them over devices.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vocalsep_jax.measures import metrics
 from vocalsep_jax.models.layers import CONVOLUTION
 from vocalsep_jax.models.networks import Network
 from vocalsep_jax.models.unet import is_encoder
-from vocalsep_jax.runtime.devices import AXIS
+from vocalsep_jax.runtime.data_parallel import AXIS
 
 Array = jax.Array
 

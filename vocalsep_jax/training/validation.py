@@ -17,7 +17,7 @@ from vocalsep_jax.data.feed import Work
 from vocalsep_jax.data.songs import Song, Stems
 from vocalsep_jax.evaluation.scores import baselines
 from vocalsep_jax.measures.metrics import usdr
-from vocalsep_jax.runtime.devices import CompiledStep, to_host
+from vocalsep_jax.runtime.data_parallel import CompiledStep, to_host
 from vocalsep_jax.separation.streaming import MaskFilter
 from vocalsep_jax.training.step import QUALITIES
 

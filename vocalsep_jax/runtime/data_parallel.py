@@ -29,7 +29,7 @@ class CompiledStep(Protocol):
         """Run it."""
 
     def lower(self, *arguments: Any) -> Any:
-        """What JAX compiles for such arguments; they are not used up."""
+        """Lower the step for such arguments, to be compiled; their memory is not donated."""
 
 
 class DataParallel:
@@ -68,7 +68,7 @@ class DataParallel:
             )
 
     def memory_per_device(self, host_memory: int) -> int:
-        """Bytes of memory of the smallest of this process's devices; 0 where they do not say.
+        """Bytes of memory of the smallest of this process's devices; 0 if they do not tell.
 
         CPUs share `host_memory`, this process's part of the host's.
         """
@@ -86,8 +86,8 @@ class DataParallel:
             host = np.asarray(x)
             return jax.make_array_from_callback(host.shape, self.replicated, lambda index: host[index])
 
-        # Where there are several processes, device_put compares the values of all of them, for which it
-        # gathers them all on each: too much for songs.
+        # With several processes, device_put gathers the values of all of them on each, to compare them: too
+        # much for songs.
         return jax.tree.map(place, tree)
 
     def shard(self, batch: Any) -> Any:
@@ -138,10 +138,9 @@ class DataParallel:
 
 
 class _WithGlobalResult:
-    """A step of pmap's with several processes.
+    """A step under pmap, of several processes, that returns global arrays.
 
-    It returns arrays of this process's devices only; Orbax, and the next step, want the global arrays that
-    they are a part of.
+    pmap returns arrays of this process's devices only; Orbax and the next step want the global ones.
     """
 
     def __init__(self, mapped: CompiledStep, mesh: jax.sharding.Mesh):
@@ -165,7 +164,7 @@ def to_host(tree: Any) -> Any:
 
 
 def processes_on_this_host() -> int:
-    """How many processes run on this one's machine. A collective: every process must call it."""
+    """How many of the run's processes are on this machine. A collective: every process must call it."""
     if jax.process_count() == 1:
         return 1
     mine = np.uint32(zlib.crc32(socket.gethostname().encode()))

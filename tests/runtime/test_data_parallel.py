@@ -14,7 +14,7 @@ from tests.conftest import ROOT, random_variables
 from vocalsep_jax.data.crops import Batch
 from vocalsep_jax.measures import losses
 from vocalsep_jax.models.unet import UNet
-from vocalsep_jax.runtime.devices import (
+from vocalsep_jax.runtime.data_parallel import (
     AXIS,
     MODES,
     DataParallel,
@@ -179,7 +179,7 @@ from pathlib import Path
 from tests.runtime.test_devices import MODEL, OPTIMIZER, PATCH, batches
 from vocalsep_jax.measures import losses
 from vocalsep_jax.runs.checkpoints import Checkpoints
-from vocalsep_jax.runtime.devices import DataParallel, any_process, processes_on_this_host, to_host
+from vocalsep_jax.runtime.data_parallel import DataParallel, any_process, processes_on_this_host, to_host
 from vocalsep_jax.training.step import create_state, make_train_step
 
 parallel = DataParallel(mode)
