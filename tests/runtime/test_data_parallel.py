@@ -176,7 +176,7 @@ jax.distributed.initialize(f"localhost:{port}", 2, int(process))
 assert jax.device_count() == 4  # also fixes their number before conftest asks for eight
 import numpy as np
 from pathlib import Path
-from tests.runtime.test_devices import MODEL, OPTIMIZER, PATCH, batches
+from tests.runtime.test_data_parallel import MODEL, OPTIMIZER, PATCH, batches
 from vocalsep_jax.measures import losses
 from vocalsep_jax.runs.checkpoints import Checkpoints
 from vocalsep_jax.runtime.data_parallel import DataParallel, any_process, processes_on_this_host, to_host
