@@ -65,10 +65,17 @@ FORMAT_3 = {
 }
 
 
+FORMATS = (1, 2, 3, 4)
+"""The formats before today's."""
+
+
 def content(format):
-    """A `config.json` of format 1, 2 or 3, all of the same config."""
+    """A `config.json` of one of `FORMATS`, all of the same config."""
     result = copy.deepcopy(FORMAT_3) | {"format": format}
     config = result["config"]
+    if format > 3:
+        config["data"]["remix"] = config["data"].pop("repair")
+        config["model"]["network"] = "unet"
     if format < 3:
         for name in ("placement", "stft_on"):
             del config["data"][name]
@@ -82,3 +89,16 @@ def content(format):
         ):  # fmt: skip
             del config[name]
     return result
+
+
+def make_older(content, format):
+    """Make a `config.json` of today's, of what formats 3 and 4 could say, one of them."""
+    config = content["config"]
+    for name in ("instrumentals", "speeds", "level_db", "invert", "balance_db", "width", "voice_absent",
+                 "accompaniment_absent", "equalizer_db"):  # fmt: skip
+        del config["data"][name]
+    del config["valid"]["best_by"], config["target"], config["input_norm"]
+    if format < 4:
+        del config["model"]["network"]
+        config["data"]["repair"] = config["data"].pop("remix")
+    content["format"] = format

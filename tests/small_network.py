@@ -20,10 +20,12 @@ class TwoLayers(nn.Module):
 
     width: int = 2
     depth: int = 4
+    channels: int = 1
     dtype: Any = jnp.float32
     input_transform: str = "raw"
     frequency_scale: str = "linear"
     frequency_bins: int = 256
+    input_norm: bool = False
     freeze_statistics: bool = False
     axis_name: str | None = None
 
@@ -31,13 +33,15 @@ class TwoLayers(nn.Module):
     def __call__(self, magnitude, train=False):
         renew = train and not self.freeze_statistics
         x = INPUT_TRANSFORMS[self.input_transform](magnitude)
+        x = x.reshape(*x.shape[:3], -1)
         x = jnp.concatenate([x, jnp.tanh(x)], axis=-1)
         # Before BatchNorm no bias, no single input: it takes them out, and rounding alone would move them.
         x = nn.Dense(self.width, use_bias=False, name="down1")(x)
         x = nn.relu(batch_norm(renew, self.dtype, self.axis_name, name="down1_norm")(x))
         x = nn.Dense(self.width, use_bias=False, name="up1")(x)
         x = nn.relu(batch_norm(train, self.dtype, self.axis_name, name="up1_norm")(x))
-        return nn.sigmoid(nn.Dense(1, name="up2")(x)[..., 0])
+        mask = nn.sigmoid(nn.Dense(self.channels, name="up2")(x))
+        return mask[..., 0] if self.channels == 1 else mask
 
     def check_patch(self, bins, frames):
         pass
@@ -78,4 +82,4 @@ def small_config(**changes):
 def random_batch(rng, size=4, side=32):
     """Patches of noise."""
     vocals, accompaniment = rng.random((2, size, side, side)).astype(np.float32) ** 4
-    return Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32))
+    return Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32), vocals)

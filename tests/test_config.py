@@ -70,8 +70,10 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
         "seed": 0,
         "audio": {"sample_rate": 44_100, "n_fft": 510, "hop": 172, "patch_frames": 256},
         "data": {
-            "channels": "mono", "voiced_share": 0, "gain_db": 0, "swap_channels": 0, "remix": 0,
-            "root": "", "cache": "", "valid_songs": 0, "valid_names": (),
+            "channels": "mono", "voiced_share": 0, "gain_db": 0, "level_db": 0, "swap_channels": 0,
+            "invert": 0, "balance_db": 0, "width": 1, "voice_absent": 0, "accompaniment_absent": 0,
+            "equalizer_db": 0, "remix": 0,
+            "root": "", "instrumentals": "", "speeds": (), "cache": "", "valid_songs": 0, "valid_names": (),
             "placement": "auto", "stft_on": "host",
             "builtin": {"train_songs": 24, "valid_songs": 2, "seconds": 60},
         },
@@ -79,15 +81,17 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
         "input_transform": "raw",
         "frequency_scale": "linear",
         "frequency_bins": 256,
+        "input_norm": False,
         "batch_size": 8,
         "patches_per_epoch": 13_000,
         "epochs": 100,
         "loss": "mse",
+        "target": "vocals",
         "optimizer": {
             "learning_rate": 1e-5, "weight_decay": 1e-6, "schedule": "constant",
             "warmup_steps": 0, "clip_norm": 0,
         },
-        "valid": {"patches": 512, "every_epochs": 1, "song_overlap": 0.25},
+        "valid": {"patches": 512, "every_epochs": 1, "best_by": "loss", "song_overlap": 0.25},
         "init_from": "",
         "init_encoder": "",
         "freeze_encoder": "none",
@@ -104,10 +108,19 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
 
 def test_what_follows_from_the_recipe():
     config = Config()
-    assert config.patch == (256, 256)
+    assert config.patch == config.network_input == (256, 256)
+    assert config.channels == config.network().channels == 1
     assert config.stft.samples(config.audio.patch_frames) == 44_370
     assert config.steps_per_epoch == 1625
     assert config.last_step == 162_500
+
+
+def test_a_network_of_stereo_samples_has_two_channels():
+    config = parse({"data": {"channels": "stereo"}})
+    assert config.channels == config.network().channels == 2
+    assert (config.patch, config.network_input) == ((256, 256), (256, 256, 2))
+    for channels in ("left", "right", "random"):
+        assert parse({"data": {"channels": channels}}).network_input == (256, 256)
 
 
 def test_fields_that_are_absent_have_their_default():
@@ -135,9 +148,11 @@ def test_what_was_parsed_is_as_it_was():
 
 
 def test_whole_numbers_are_taken_for_others_and_lists_for_tuples():
-    config = parse({"max_minutes": 5, "data": {"valid_names": ["A"]}})
+    config = parse({"max_minutes": 5, "data": {"valid_names": ["A"], "speeds": [1, 1.25]}})
     assert type(config.max_minutes) is float
     assert config.data.valid_names == ("A",)
+    assert config.data.speeds == (1.0, 1.25)
+    assert type(config.data.speeds[0]) is float
 
 
 @pytest.mark.parametrize(
@@ -155,15 +170,23 @@ def test_whole_numbers_are_taken_for_others_and_lists_for_tuples():
         ("data.valid_names", "A", "data.valid_names must be names, as ('A', 'B'), not 'A'"),
         ("data.valid_names", [1], "data.valid_names must be names, as ('A', 'B'), not [1]"),
         ("data.valid_names", ("A", 1), "data.valid_names must be names, as ('A', 'B'), not ('A', 1)"),
+        ("data.speeds", 1.1, "data.speeds must be numbers, as (0.9, 1.1), from 0.5 to 2, not 1.1"),
+        ("data.speeds", ["1.1"], "data.speeds must be numbers, as (0.9, 1.1), from 0.5 to 2, not ['1.1']"),
+        ("data.instrumentals", ("A",), "data.instrumentals must be text, not ('A',)"),
+        ("input_norm", 1, "input_norm must be True or False, not 1"),
         ("loss", ["mse"], "loss must be one of mse, l1, not ['mse']"),
         # choices
-        ("data.channels", "both", "data.channels must be one of mono, left, right, random, not 'both'"),
+        ("data.channels", "both",
+         "data.channels must be one of mono, left, right, random, stereo, not 'both'"),
         ("data.placement", "moon", "data.placement must be one of host, resident, auto, not 'moon'"),
         ("data.stft_on", "moon", "data.stft_on must be one of host, device, not 'moon'"),
         ("model.network", "rnn", "model.network must be one of unet, not 'rnn'"),
         ("model.dtype", "float16", "model.dtype must be one of float32, bfloat16, not 'float16'"),
         ("input_transform", "cubed", "input_transform must be one of raw, log, log1p, not 'cubed'"),
-        ("frequency_scale", "mel", "frequency_scale must be one of linear, coseparation, not 'mel'"),
+        ("frequency_scale", "mel",
+         "frequency_scale must be one of linear, coseparation, zoned, not 'mel'"),
+        ("target", "mixture", "target must be one of vocals, in_phase, not 'mixture'"),
+        ("valid.best_by", "ear", "valid.best_by must be one of loss, sdr, last, not 'ear'"),
         ("loss", "l3", "loss must be one of mse, l1, not 'l3'"),
         ("optimizer.schedule", "step", "optimizer.schedule must be one of constant, cosine, not 'step'"),
         ("freeze_encoder", "all",
@@ -178,6 +201,11 @@ def test_whole_numbers_are_taken_for_others_and_lists_for_tuples():
         ("data.gain_db", -3.0, "data.gain_db must be a number, at least 0, not -3.0"),
         ("data.voiced_share", 2, "data.voiced_share must be a number, from 0 to 1, not 2"),
         ("data.remix", -0.1, "data.remix must be a number, from 0 to 1, not -0.1"),
+        ("data.speeds", [0.9, 2.5],
+         "data.speeds must be numbers, as (0.9, 1.1), from 0.5 to 2, not [0.9, 2.5]"),
+        ("data.width", 0.5, "data.width must be a number, at least 1, not 0.5"),
+        ("data.equalizer_db", -1, "data.equalizer_db must be a number, at least 0, not -1"),
+        ("data.voice_absent", 1.5, "data.voice_absent must be a number, from 0 to 1, not 1.5"),
         ("data.builtin.seconds", 0.5, "data.builtin.seconds must be a number, at least 1, not 0.5"),
         ("valid.song_overlap", 1.0, "valid.song_overlap must be a number, at least 0 and below 1, not 1.0"),
         ("unfreeze_epoch", -1, "unfreeze_epoch must be a whole number, at least 0, not -1"),
@@ -188,6 +216,8 @@ def test_whole_numbers_are_taken_for_others_and_lists_for_tuples():
         ("data.remix", math.nan, "data.remix must be a number, from 0 to 1, not nan"),
         ("encoder_lr_scale", math.inf, "encoder_lr_scale must be a number, above 0, not inf"),
         # larger than any float
+        ("data.speeds", [10**400],
+         f"data.speeds must be numbers, as (0.9, 1.1), from 0.5 to 2, not [{10**400}]"),
         ("max_minutes", 10**400, f"max_minutes must be a number, at least 0, not {10**400}"),
         ("seed", 10**400,
          f"seed must be a whole number, at least 0 and below 4294967296, not {10**400}"),
@@ -242,6 +272,12 @@ def test_a_field_that_there_is_not_is_named_with_those_there_are(field, there_ar
         ({"audio": {"n_fft": 512}}, ["multiples of 128", "257 bins x 256 frames", "audio.n_fft"]),
         ({"frequency_scale": "coseparation", "frequency_bins": 200},
          ["multiples of 128", "200 bins x 256 frames", "frequency_bins"]),
+        ({"frequency_scale": "zoned", "frequency_bins": 200},
+         ["multiples of 128", "200 bins x 256 frames", "frequency_bins"]),
+        ({"frequency_scale": "zoned", "frequency_bins": 512, "audio": {"n_fft": 800}},
+         ["an even number less of 401 bins", "not 512", "audio.n_fft", "frequency_bins"]),
+        ({"data": {"voice_absent": 0.75, "accompaniment_absent": 0.5}},
+         ["data.voice_absent + data.accompaniment_absent must be at most 1, not 1.25"]),
     ],
 )  # fmt: skip
 def test_fields_that_contradict_each_other_are_named(fields, parts):
@@ -260,6 +296,11 @@ def test_fields_that_contradict_each_other_are_named(fields, parts):
         {"seed": 2**32 - 1},
         # The layers work on the scale's bins: what the STFT has may be any number.
         {"frequency_scale": "coseparation", "audio": {"n_fft": 1022, "hop": 256}},
+        {"frequency_scale": "zoned", "audio": {"n_fft": 1022, "hop": 256}},
+        {"frequency_scale": "zoned", "frequency_bins": 128},
+        {"frequency_scale": "zoned"},
+        {"data": {"voice_absent": 0.75, "accompaniment_absent": 0.25, "channels": "stereo"}},
+        {"data": {"speeds": [0.5, 2]}},
     ],
 )
 def test_what_is_just_allowed(fields):
@@ -284,16 +325,18 @@ def test_the_network_is_that_of_the_config():
         "input_transform": "log",
         "frequency_scale": "coseparation",
         "frequency_bins": 64,
+        "input_norm": True,
+        "data": {"channels": "stereo"},
     })  # fmt: skip
     network = config.network("data", freeze_statistics=True)
-    assert network == UNet(4, 5, "bfloat16", "log", "coseparation", 64, True, "data")
+    assert network == UNet(4, 5, 2, "bfloat16", "log", "coseparation", 64, True, True, "data")
     assert config.network() == network.clone(freeze_statistics=False, axis_name=None)
 
 
 class TestOfARun:
     """The config in `config.json`, as this and earlier versions wrote it."""
 
-    @pytest.mark.parametrize("format", [1, 2, 3])
+    @pytest.mark.parametrize("format", old_runs.FORMATS)
     def test_of_an_earlier_format_is_todays(self, format):
         config = parse_run(old_runs.content(format)["config"], format)
         assert (config.name, config.epochs, config.optimizer.schedule) == ("quickstart", 2, "cosine")
@@ -302,10 +345,16 @@ class TestOfARun:
         assert config.data.remix == 0.5
         assert (config.data.placement, config.rematerialise) == ("auto", False)
         assert (config.freeze_encoder, config.encoder_lr_scale) == ("none", 1.0)
+        assert (config.target, config.valid.best_by, config.input_norm) == ("vocals", "loss", False)
+        assert (config.channels, config.data.width, config.data.equalizer_db) == (1, 1.0, 0.0)
+        assert (config.data.instrumentals, config.data.speeds) == ("", ())
 
     def test_the_formats_differ_in_how_they_say_the_same(self):
-        first, second, third = (parse_run(old_runs.content(n)["config"], n) for n in (1, 2, 3))
-        assert first == second == third
+        first, *others = (parse_run(old_runs.content(n)["config"], n) for n in old_runs.FORMATS)
+        assert others == [first] * 3
+
+    def test_of_the_format_before_todays_lacks_only_what_is_new(self):
+        assert parse_run(old_runs.content(4)["config"], FORMAT) == parse(old_runs.content(4)["config"])
 
     def test_names_of_earlier_formats_are_none_of_this_one(self):
         line = refused(old_runs.FORMAT_3["config"], lambda fields: parse_run(fields, FORMAT))
@@ -356,6 +405,7 @@ MAY_CHANGE = {
     "init_from": "run",
     "init_encoder": "encoder",
     "data.root": "songs",
+    "data.instrumentals": "music",
     "data.cache": "cache",
     "data.placement": "host",
     "data.stft_on": "device",
@@ -397,6 +447,9 @@ BOUNDS = {
 }
 """Within which whole numbers contradict no other field."""
 
+SHARES = {"data.voice_absent", "data.accompaniment_absent"}
+"""Fields that must not come to more than 1 together."""
+
 FIXED = {"audio.n_fft", "audio.patch_frames", "frequency_bins", "init_encoder"}
 """Fields that others have to suit."""
 
@@ -404,6 +457,8 @@ FIXED = {"audio.n_fft", "audio.patch_frames", "frequency_bins", "init_encoder"}
 def values(name, field):
     """Values that a field may have."""
     rule, kind = rule_of(field), type(field.default)
+    if name in SHARES:
+        return st.floats(0, 0.5)
     if rule.choices is not None:
         return st.sampled_from(sorted(rule.choices))
     if kind is int:
@@ -411,6 +466,8 @@ def values(name, field):
     if kind is float:
         numbers = st.floats(max(rule.least, rule.above), min(rule.most, rule.below), allow_infinity=False)
         return numbers.filter(rule.allows)
+    if rule.items is float:
+        return st.lists(st.floats(rule.least, rule.most), max_size=3)
     return {bool: st.booleans(), str: st.text(), tuple: st.lists(st.text(), max_size=3)}[kind]
 
 
@@ -470,7 +527,7 @@ def test_any_value_is_kept_or_refused_in_a_line_that_names_the_field(name, value
 
 
 @settings(deadline=None, max_examples=50)
-@given(ANYTHING, st.sampled_from([0, 1, 2, 3, FORMAT]))
+@given(ANYTHING, st.sampled_from([0, *old_runs.FORMATS, FORMAT]))
 def test_anything_in_the_place_of_a_runs_config_is_refused(fields, format):
     with pytest.raises(ConfigError):
         parse_run(fields, format)

@@ -40,7 +40,7 @@ def test_a_metric(monkeypatch, rng):
     added = metrics.PatchMetric(mask_error, "Mean absolute error of the mask")
     monkeypatch.setitem(metrics.PATCH_METRICS, "mask_error", added)
     mask, vocals, other = rng.random((3, 2, 4, 4), np.float32)
-    batch = Batch(vocals + other, vocals, other, np.ones(2, np.float32))
+    batch = Batch(vocals + other, vocals, other, np.ones(2, np.float32), vocals)
     found = patch_qualities(losses.mse, mask, batch)
     assert set(found) == {"loss", "dice", "soft_dice", "mask_error"}
     np.testing.assert_allclose(found["mask_error"], mask_error(mask, vocals, other))
@@ -48,19 +48,23 @@ def test_a_metric(monkeypatch, rng):
 
 def test_an_augmentation_of_gains(monkeypatch):
     class Switches(Augmentation):
-        invert = 0.5
+        mute_left = 0.5
 
-    def random_inversion(switches, words, gains, xp):
-        inverted = uniform(words(12)) < np.float32(switches.invert)
-        return xp.where(inverted[:, None], -gains, gains)
+    first = Draw.COUNT
 
-    monkeypatch.setattr(Draw, "COUNT", 14)
-    before = stem_gains(Augmentation(), random_words(0, np.arange(200, dtype=np.uint32), 14), np)
-    monkeypatch.setattr(augmentation, "GAIN_CHANGES", (*augmentation.GAIN_CHANGES, random_inversion))
-    after = stem_gains(Switches(), random_words(0, np.arange(200, dtype=np.uint32), 14), np)
+    def random_half(switches, words, gains, xp):
+        """The left channel of a song silent."""
+        silent = uniform(words(first)) < np.float32(switches.mute_left)
+        return xp.where(silent[:, None, None], gains * np.array([0, 1], np.float32), gains)
+
+    monkeypatch.setattr(Draw, "COUNT", first + 2)
+    words = random_words(0, np.arange(200, dtype=np.uint32), Draw.COUNT)
+    before = stem_gains(Augmentation(), words, np)
+    monkeypatch.setattr(augmentation, "GAIN_CHANGES", (*augmentation.GAIN_CHANGES, random_half))
+    after = stem_gains(Switches(), words, np)
     for old, new in zip(before, after, strict=True):
-        np.testing.assert_array_equal(np.abs(new), old)
-        assert 60 < np.sum(new[:, 0] < 0) < 140
+        np.testing.assert_array_equal(new[..., 1], old[..., 1])
+        assert 60 < np.sum(new[:, 0, 0] == 0) < 140
     assert not np.array_equal(*after)  # each stem has draws of its own
 
 

@@ -112,7 +112,7 @@ def random_batch(size: int) -> Batch:
     """Magnitudes of noise: what they are does not change the speed."""
     rng = np.random.default_rng(0)
     vocals, other = rng.random((2, size, _SIDE, _SIDE), np.float32)
-    return Batch(vocals + other, vocals, other, np.ones(size, np.float32))
+    return Batch(vocals + other, vocals, other, np.ones(size, np.float32), vocals)
 
 
 def jax_train_step(options: argparse.Namespace, form: str) -> Case:
@@ -221,8 +221,8 @@ def input_cases(options: argparse.Namespace) -> list[Case]:
         log.warning("input by tf.data: left out (no %s)", error.name)
     else:
         for stft_on in ("device", "host"):
-            pipeline = PatchPipeline(store, _STFT, _SIDE, size, stft_on=stft_on)
-            batches = pipeline.training(0, Augmentation(), 0, 2**31 // size)
+            pipeline = PatchPipeline(store, _STFT, _SIDE, size, Augmentation(), stft_on=stft_on)
+            batches = pipeline.training(0, 0, 2**31 // size)
             cases.append(Case(f"tf.data, STFT on the {stft_on}", _taking(batches), _INPUT_BATCHES * size))
     if options.against == "torch":
         from tools import torch_peer

@@ -113,7 +113,7 @@ def finished(folder: Path) -> Record | None:
     return record if done else None
 
 
-def score(run: Run, data: Path, sample_rate: int) -> None:
+def score(run: Run, data: Path, sample_rate: int, flags: Sequence[str] = ()) -> None:
     """Score the test songs with one run, into its `test.json`, unless these scores are there.
 
     Raises:
@@ -127,7 +127,7 @@ def score(run: Run, data: Path, sample_rate: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder) / "scores.json"
         command = ["-m", "vocalsep_jax.evaluate", "--checkpoint", str(run.folder), "--data", str(data)]
-        command += ["--sample-rate", str(sample_rate), "--json", str(scores)]
+        command += ["--sample-rate", str(sample_rate), "--json", str(scores), *flags]
         _python(command, run.log_file)
         songs = json.loads(scores.read_text(encoding="utf-8"))
     disk.write_text(path, json.dumps(wanted | {"songs": songs}, indent=2) + "\n")
@@ -160,7 +160,9 @@ def measure(folder: Path, history: Sequence[dict[str, Any]]) -> dict[str, float]
     path = folder / "test.json"
     if path.exists():
         songs = json.loads(path.read_text(encoding="utf-8"))["songs"]
-        values["test_sdr"] = float(np.median([song["estimate"] for song in songs.values()]))
+        # A song whose vocals are silent has no score.
+        if scores := [x for song in songs.values() if (x := song["estimate"]) is not None]:
+            values["test_sdr"] = float(np.median(scores))
     return values
 
 
@@ -229,7 +231,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sample-rate", type=int, default=44_100, metavar="HZ", help="of these scores (%(default)s)"
     )
-    own, flags = _split(sys.argv[1:] if argv is None else argv)
+    own, flags = split_arguments(sys.argv[1:] if argv is None else argv)
     options = parser.parse_args(own)
     start_logging("%(asctime)s %(message)s")
     names = [path.stem for path in options.configs]
@@ -279,7 +281,7 @@ def _run_all(planned: Sequence[Run], options: argparse.Namespace, flags: Sequenc
     return failed
 
 
-def _split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
+def split_arguments(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     """Our own arguments, and those after `--` for the runs."""
     place = list(argv).index("--") if "--" in argv else len(argv)
     return list(argv[:place]), list(argv[place + 1 :])

@@ -21,6 +21,26 @@ from vocalsep_jax.data.synth.song import builtin_song
 _RATE = 44_100
 
 
+def write_songs(root: Path, split: str, count: int, seconds: float, seed: int) -> None:
+    """Write songs as 16-bit WAV to `root/<split>/<song>/{vocals,accompaniment,mixture}.wav`.
+
+    The other arguments are those of `generate`. Each folder is printed once it is written.
+
+    Raises:
+      AudioError: if a file cannot be written.
+    """
+    for index in range(count):
+        song = builtin_song(seed, split, index, seconds)
+        stems = song.load(_RATE)
+        folder = root / split / song.name
+        for name in ("vocals", "accompaniment", "mixture"):
+            samples = getattr(stems, name)
+            path = folder / f"{name}.wav"
+            with files.Writer(path, _RATE, samples.shape[1], Encoding(), len(samples)) as file:
+                file.write(samples)
+        print(folder)
+
+
 def main() -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -31,16 +51,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="(%(default)s)")
     options = parser.parse_args()
     try:
-        for index in range(options.count):
-            song = builtin_song(options.seed, options.split, index, options.seconds)
-            stems = song.load(_RATE)
-            folder = options.folder / options.split / song.name
-            for name in ("vocals", "accompaniment", "mixture"):
-                samples = getattr(stems, name)
-                path = folder / f"{name}.wav"
-                with files.Writer(path, _RATE, samples.shape[1], Encoding(), len(samples)) as file:
-                    file.write(samples)
-            print(folder)
+        write_songs(options.folder, options.split, options.count, options.seconds, options.seed)
     except files.AudioError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

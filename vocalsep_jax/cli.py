@@ -11,7 +11,10 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "separate": ("vocalsep_jax.separate", "split songs into vocals and the rest"),
+    "models": ("vocalsep_jax.list_models", "list the models that come with this package"),
+    "evaluate": ("vocalsep_jax.evaluate", "score checkpoints on songs whose stems are known"),
     "export": ("vocalsep_jax.export", "write a trained model for use elsewhere"),
+    "data": ("vocalsep_jax.data_tools", "look after folders of songs: data check"),
 }
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from vocalsep_jax.audio.stft import Stft
-from vocalsep_jax.data.augmentation import Augmentation
+from vocalsep_jax.data.augmentation import Augmentation, channels_of
+from vocalsep_jax.data.crops import TARGETS
 from vocalsep_jax.data.placement import PLACEMENTS, STFT_ON
 from vocalsep_jax.data.random_numbers import STREAM_LENGTH
 from vocalsep_jax.measures.losses import LOSSES
@@ -26,7 +27,7 @@ from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.runtime.data_parallel import MODES
 from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of
 
-FORMAT = 4
+FORMAT = 5
 """Number of the format that a run's `config.json` is written in."""
 
 RESUMABLE_SINCE = 3
@@ -76,6 +77,9 @@ class DataOptions(Augmentation):
 
     Attributes:
       root: folder of songs; empty for the built-in ones.
+      instrumentals: folder of music without a voice, which is trained on too; empty for none.
+      speeds: speeds at which the training songs are there, besides their own: resampled, with another
+        pitch.
       cache: where prepared songs are kept; empty for `~/.cache/vocalsep_jax/songs`.
       valid_songs: validation songs to choose where none are given; 0 for a tenth.
       valid_names: names of the validation songs; empty to have them chosen.
@@ -86,6 +90,8 @@ class DataOptions(Augmentation):
     """
 
     root: str = option("", may_change=True)
+    instrumentals: str = option("", may_change=True)
+    speeds: tuple[float, ...] = option((), least=0.5, most=2, items=float)
     cache: str = option("", may_change=True)
     valid_songs: int = option(0, least=0)
     valid_names: tuple[str, ...] = option(())
@@ -137,11 +143,14 @@ class ValidationOptions:
     Attributes:
       patches: number of the fixed validation patches.
       every_epochs: epochs between validations.
+      best_by: what the best checkpoint has the best of: validation `loss` (least), the whole song's `sdr`
+        (most), or `last`: the last validation's is kept.
       song_overlap: share of a patch that overlaps the next where a whole validation song is separated.
     """
 
     patches: int = option(512, least=1)
     every_epochs: int = option(1, least=1)
+    best_by: str = option("loss", choices=("loss", "sdr", "last"))
     song_overlap: float = option(0.25, least=0, below=1)
 
 
@@ -167,12 +176,15 @@ class Config:
       seed: seed of the random weights and of the stream of samples.
       audio, data, model, optimizer, valid, checkpoint: sections; see their classes.
       input_transform: what the network sees of a magnitude, one of `models.frontend.INPUT_TRANSFORMS`.
-      frequency_scale: `linear`, or `coseparation` for the logarithmic scale of that network.
+      frequency_scale: the scale its layers work on, one of `models.frontend.FREQUENCY_SCALES`.
       frequency_bins: bins of a scale that is not linear.
+      input_norm: whether each frequency bin of the input is standardised, by BatchNorm.
       batch_size: patches of a step, over all devices.
       patches_per_epoch: training patches of an epoch; an incomplete last batch is left out.
       epochs: number of epochs.
       loss: one of `measures.losses.LOSSES`.
+      target: what the masked mixture is compared with, one of `data.crops.TARGETS`: the magnitude of the
+        `vocals`, or their part `in_phase` with the mixture.
       init_from: a run to take weights and statistics from.
       init_encoder: a converted encoder, or a run, to take the encoder's weights and statistics from.
       freeze_encoder: what of the encoder stays as it is: `none`, `weights`, or `weights_and_statistics`
@@ -195,10 +207,12 @@ class Config:
     input_transform: str = option("raw", choices=INPUT_TRANSFORMS)
     frequency_scale: str = option("linear", choices=FREQUENCY_SCALES)
     frequency_bins: int = option(256, least=2)
+    input_norm: bool = option(False)
     batch_size: int = option(8, least=1)
     patches_per_epoch: int = option(13_000, least=1)
     epochs: int = option(100, least=1)
     loss: str = option("mse", choices=LOSSES)
+    target: str = option("vocals", choices=TARGETS)
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     valid: ValidationOptions = dataclasses.field(default_factory=ValidationOptions)
     init_from: str = option("", may_change=True)
@@ -233,6 +247,16 @@ class Config:
         return self.stft.bins, self.audio.patch_frames
 
     @property
+    def channels(self) -> int:
+        """Channels K of the audio that the network sees, and masks, together."""
+        return channels_of(self.data)
+
+    @property
+    def network_input(self) -> tuple[int, ...]:
+        """Shape of a patch as the network sees it: `(F, T)`, or `(F, T, K)` if K is not 1."""
+        return self.patch if self.channels == 1 else (*self.patch, self.channels)
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps of an epoch."""
         return self.patches_per_epoch // self.batch_size
@@ -248,10 +272,12 @@ class Config:
             self.model.network,
             width=self.model.width,
             depth=self.model.depth,
+            channels=self.channels,
             dtype=self.model.dtype,
             input_transform=self.input_transform,
             frequency_scale=self.frequency_scale,
             frequency_bins=self.frequency_bins,
+            input_norm=self.input_norm,
             freeze_statistics=freeze_statistics,
             axis_name=axis_name,
         )
@@ -265,6 +291,10 @@ class Config:
             )
         if (samples := self.epochs * self.patches_per_epoch) >= STREAM_LENGTH:
             raise ValueError(f"epochs x patches_per_epoch must be below 2^32, not {samples}")
+        if (absent := self.data.voice_absent + self.data.accompaniment_absent) > 1:
+            raise ValueError(
+                f"data.voice_absent + data.accompaniment_absent must be at most 1, not {absent}"
+            )
         if self.init_from and self.init_encoder:
             raise ValueError("init_from and init_encoder: a run starts from one of them, not both")
         if self.unfreeze_epoch and self.freeze_encoder == "none":

@@ -4,6 +4,7 @@
 
 `MODEL/` holds the weights and the config, which `--checkpoint` takes; a program that separates with nothing
 but jax and flatbuffers installed; and what one should know of the model, in `model.json` and `README.md`.
+With `--weights-only --dtype float16` it is small: the models that come with this package are such folders.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
+from vocalsep_jax.runs.exported import WEIGHT_DTYPES
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separation import MODEL_LICENCE
@@ -35,6 +37,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or a checkpoint in it")
     parser.add_argument("folder", metavar="MODEL", type=Path, help="folder to write")
+    parser.add_argument("--weights-only", action="store_true", help="leave the program out")
+    parser.add_argument(
+        "--dtype",
+        choices=WEIGHT_DTYPES,
+        default="float32",
+        help="of the weights in the file; float16 takes half the space (%(default)s)",
+    )
     parser.add_argument(
         "--overlap", type=float, default=OVERLAP, help="of patches, in the program (%(default)s)"
     )
@@ -61,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             facts = export_model(
                 options.checkpoint,
                 options.folder,
+                program=not options.weights_only,
+                dtype=options.dtype,
                 overlap=options.overlap,
                 batch_size=options.batch_size,
                 licence=options.licence,
@@ -71,7 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted")
         return 130
-    log.info("the program's stems differ from the model's by %.1g", facts["program"]["largest_difference"])
+    log.info("its stems differ from the run's by %.1g", facts["weights"]["largest_difference"])
+    if "program" in facts:
+        log.info("the program's differ from its by %.1g", facts["program"]["largest_difference"])
     say(str(options.folder))
     return 0
 

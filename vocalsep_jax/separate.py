@@ -1,6 +1,6 @@
 """The command that separates songs into vocals and the rest.
 
-    vocalsep separate SONG... --checkpoint RUN -o OUT
+    vocalsep separate SONG... -o OUT
     python -m vocalsep_jax.separate SONG... --checkpoint RUN -o OUT
 
 writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
@@ -55,9 +55,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--checkpoint",
-        required=True,
         metavar="RUN",
-        help="a run's folder, a checkpoint in it, or an exported model",
+        help="a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep "
+        "models` lists (the default one of those)",
     )
     parser.add_argument(
         "-o", "--out", default="separated", metavar="OUT", help="folder to write to (%(default)s)"
@@ -116,6 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--shifts", type=int, default=1, help="average so many separations, shifted (%(default)s)"
+    )
+    parser.add_argument(
+        "--no-wiener",
+        dest="wiener",
+        action="store_false",
+        help="leave out the multichannel Wiener filter that refines what a stereo model gives",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
@@ -178,6 +184,7 @@ def _run(options: argparse.Namespace) -> int:
             batch_size=options.batch_size,
             device=options.device,
             dtype=options.dtype,
+            wiener=options.wiener,
         )
     except (RunError, ValueError) as error:
         log.error("error: %s", one_line(str(error)))

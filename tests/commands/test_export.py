@@ -21,7 +21,8 @@ def asked(monkeypatch):
 
     def export_model(*arguments, **options):
         calls.append((*arguments, options))
-        return {"program": {"largest_difference": 1.234e-7}}
+        facts = {"weights": {"largest_difference": 0.0}}
+        return facts | ({"program": {"largest_difference": 1.234e-7}} if options["program"] else {})
 
     monkeypatch.setattr(exporting, "export_model", export_model)
     return calls
@@ -31,13 +32,14 @@ def test_what_is_said_is_what_is_done(asked, tmp_path, capsys, caplog):
     caplog.set_level("INFO")
     assert export.main(["RUN", str(tmp_path / "model")]) == 0
     options = ["--overlap", "0.5", "--batch-size", "2", "--licence", "CC0-1.0"]
+    options += ["--weights-only", "--dtype", "float16"]
     assert export.main(["RUN", str(tmp_path / "model"), *options]) == 0
-    assert asked == [
-        ("RUN", tmp_path / "model", {"overlap": 0.25, "batch_size": 8, "licence": "Apache-2.0"}),
-        ("RUN", tmp_path / "model", {"overlap": 0.5, "batch_size": 2, "licence": "CC0-1.0"}),
-    ]
+    usual = {"program": True, "dtype": "float32", "overlap": 0.25, "batch_size": 8, "licence": "Apache-2.0"}
+    small = {"program": False, "dtype": "float16", "overlap": 0.5, "batch_size": 2, "licence": "CC0-1.0"}
+    assert asked == [("RUN", tmp_path / "model", usual), ("RUN", tmp_path / "model", small)]
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "model")] * 2
-    assert caplog.messages == ["the program's stems differ from the model's by 1e-07"] * 2
+    said = "its stems differ from the run's by 0"
+    assert caplog.messages == [said, "the program's differ from its by 1e-07", said]
 
 
 def test_errors_are_one_line_and_exit_code_2(run, tmp_path, caplog):
@@ -74,7 +76,7 @@ def test_interrupted(run, tmp_path, which):
     environment = os.environ | {"GLIBC_TUNABLES": ""}
     process = subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stderr=subprocess.PIPE)
     assert process.stderr
-    assert process.stderr.readline() == "making the program\n"
+    assert process.stderr.readline() == "comparing it with the run\n"
     process.send_signal(which)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

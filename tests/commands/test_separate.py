@@ -16,6 +16,8 @@ import soundfile
 
 from tests.conftest import ROOT, tone, write_song
 from vocalsep_jax import separate
+from vocalsep_jax.runs import shipped
+from vocalsep_jax.separation.export import export_model
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.stem_files import STEMS
 
@@ -220,9 +222,30 @@ def test_no_checkpoint_is_an_error_of_usage(tmp_path, caplog):
         (tmp_path / "config.json").write_text(json.dumps({"config": config}))
         assert separate.main(["a.wav", "--checkpoint", str(tmp_path)]) == 2
     assert caplog.text.count("config.json: not the config of a run") == 2
-    with pytest.raises(SystemExit) as stop:
-        separate.main(["a.wav"])
-    assert stop.value.code == 2
+
+
+@pytest.mark.slow
+def test_the_model_that_comes_with_the_package(run, tmp_path, monkeypatch, caplog):
+    """By default, and by its name; the folder of the outputs has that, too."""
+    write_song(tmp_path / "in", {"a": tone(440, 0.5)})
+    monkeypatch.setattr(shipped, "shipped_folder", lambda: tmp_path / "shipped")
+    arguments = [str(tmp_path / "in" / "a.wav"), "-o", str(tmp_path / "out")]
+    assert separate.main(arguments) == 2
+    assert caplog.messages == [
+        "error: no model comes with this package by default: name a run or an exported model"
+    ]
+    assert not (tmp_path / "out").exists()
+
+    export_model(run, tmp_path / "shipped" / "voices", program=False, dtype="float16")
+    (tmp_path / "shipped" / "default.txt").write_text("voices\n")
+    assert separate.main([*arguments, "--json", str(tmp_path / "report.json")]) == 0
+    written = tmp_path / "out" / "voices" / "a" / "vocals.wav"
+    assert json.loads((tmp_path / "report.json").read_text())["model"] == "voices"
+    by_default = written.read_bytes()
+    assert separate.main([*arguments, "--checkpoint", "voices"]) == 0
+    assert written.read_bytes() == by_default
+    whole = Separator(run).separate(tone(440, 0.5), 8000)["vocals"]
+    np.testing.assert_allclose(Separator().separate(tone(440, 0.5), 8000)["vocals"], whole, atol=1e-3)
 
 
 def test_the_report(run, tmp_path, caplog):

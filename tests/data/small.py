@@ -1,5 +1,6 @@
 """Small songs, and the smallest steps that tell one batch from another."""
 
+import dataclasses
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +15,30 @@ from vocalsep_jax.data.prepared import MemoryStore, prepare_song
 from vocalsep_jax.data.songs import Song, Stems
 from vocalsep_jax.runtime.data_parallel import AXIS
 
-RECIPE = Recipe(0, Stft(62, 21), 32, 8, Augmentation("random", 0.5, 6.0, 0.5, 0.5), 12)
+EVERYTHING = Augmentation("random", voiced_share=0.5, gain_db=6.0, swap_channels=0.5, remix=0.5)
+"""Changes of samples of one channel."""
+
+STEREO = Augmentation(
+    "stereo",
+    voiced_share=0.5,
+    gain_db=6.0,
+    level_db=3.0,
+    swap_channels=0.5,
+    invert=0.5,
+    balance_db=6.0,
+    width=2.0,
+    voice_absent=0.1,
+    accompaniment_absent=0.1,
+    equalizer_db=3.0,
+    remix=0.5,
+)
+"""Every change there is, of samples of two channels."""
+
+RECIPE = Recipe(0, Stft(62, 21), 32, 8, EVERYTHING, 12)
 """Of small batches."""
+
+STEREO_RECIPE = dataclasses.replace(RECIPE, augmentation=STEREO)
+"""The same in stereo."""
 
 patches_of = jax.jit(lambda crops: patches(crops, RECIPE.stft))
 """The patches of crops."""
@@ -28,12 +51,13 @@ class State(NamedTuple):
     seen: Any
 
     @classmethod
-    def fresh(cls):
-        return cls(np.int32(0), np.zeros((3, 32, 32), np.float32))
+    def fresh(cls, recipe=RECIPE):
+        patch = (32, 32) if recipe.augmentation.channels != "stereo" else (32, 32, 2)
+        return cls(np.int32(0), np.zeros((4, *patch), np.float32))
 
 
 def summing_step(state, batch):
-    """A per-device training step: the sums of mixtures, vocals and accompaniments are its work."""
+    """A per-device training step: the sums of what a batch holds are its work."""
     sums = jax.lax.psum(weighted_sums(batch), AXIS)
     return State(state.step + 1, state.seen + sums), jax.numpy.mean(sums)
 
@@ -44,7 +68,25 @@ def summing_evaluation(variables, batch):
 
 
 def weighted_sums(batch):
-    return jax.numpy.stack([(x * batch.weight[:, None, None]).sum(axis=0) for x in batch[:3]])
+    weight = batch.weight.reshape(-1, *[1] * (batch.mixture.ndim - 1))
+    return jax.numpy.stack([(x * weight).sum(axis=0) for x in comparable(batch)])
+
+
+def comparable(batch):
+    """What a batch holds, so that it can be compared but for rounding.
+
+    What is in phase is multiplied by the mixture: where that is next to nothing, rounding decides on its
+    phase.
+    """
+    return [batch.mixture, batch.vocals, batch.accompaniment, batch.in_phase * batch.mixture]
+
+
+def assert_same_patches(ours, expected, tolerance=1e-5):
+    """But for rounding."""
+    np.testing.assert_array_equal(ours.weight, expected.weight)
+    for a, b in zip(comparable(ours), comparable(expected), strict=True):
+        assert a.shape == b.shape
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
 
 
 def assert_same_sizes(work, example):

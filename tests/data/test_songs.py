@@ -1,3 +1,4 @@
+import dataclasses
 import logging
 import shutil
 
@@ -7,7 +8,10 @@ import soundfile
 
 from tests.conftest import tone, write_container, write_song
 from vocalsep_jax.data import songs
-from vocalsep_jax.data.songs import MUSDB_VALIDATION, SongError, find_library
+from vocalsep_jax.data.augmentation import Augmentation
+from vocalsep_jax.data.prepared import MemoryStore, prepare_song
+from vocalsep_jax.data.sampling import training_plan
+from vocalsep_jax.data.songs import MUSDB_VALIDATION, SongError, at_speeds, find_instrumentals, find_library
 
 
 def load(root, split="train", index=0, rate=8000, **options):
@@ -201,6 +205,188 @@ class TestStemFiles:
         (tmp_path / "A.stem.mp4").write_bytes(b"nonsense")
         with pytest.raises(SongError, match="not readable as audio"):
             load(tmp_path)
+
+
+def add_voiceless(root, name="N - None", frequency=150):
+    """A song that is its accompaniment alone, of two seconds."""
+    return write_song(root / name, {"accompaniment": tone(frequency, 2)})
+
+
+class TestVoiceless:
+    """Music without a voice."""
+
+    def test_an_accompaniment_alone_is_a_song_whose_vocals_are_zeros(self, song_root, caplog):
+        add_voiceless(song_root / "train")
+        library = find_library(song_root, valid_names=["A - One"])
+        found = {song.name: song.voiceless for song in library.splits["train"]}
+        assert found == {"B - Two": False, "C - Three": False, "N - None": True}
+        stems = library.splits["train"][-1].load(8000)
+        assert stems.vocals.dtype == np.float32
+        np.testing.assert_array_equal(stems.vocals, np.zeros((16_000, 2)))
+        np.testing.assert_allclose(stems.accompaniment, tone(150, 2), atol=1e-4)
+        np.testing.assert_array_equal(stems.mixture, stems.accompaniment)
+        assert not caplog.messages
+
+    def test_it_follows_its_file(self, song_root):
+        file = add_voiceless(song_root / "train") / "accompaniment.wav"
+        before = find_library(song_root).fingerprint()
+        soundfile.write(file, tone(160, 3), 8000)
+        assert find_library(song_root).fingerprint() != before
+
+    def test_it_is_never_chosen_to_validate_on(self, song_root):
+        for n in range(6):
+            add_voiceless(song_root / "train", f"N - {n}")
+        for seed in range(12):
+            for count in (0, 1, 2, 9):
+                library = find_library(song_root, seed=seed, valid_songs=count)
+                assert not any(song.voiceless for song in library.splits["valid"])
+                assert sum(song.voiceless for song in library.splits["train"]) == 6
+                # One song with a voice is left to train on, however many are asked for.
+                assert len(library.splits["valid"]) == (min(count, 2) or 1)
+
+    def test_the_choice_of_the_others_is_as_it_is_without_it(self, song_root):
+        before = [songs.names(find_library(song_root, seed=n).splits["valid"]) for n in range(8)]
+        add_voiceless(song_root / "train", "0 - First")
+        assert [songs.names(find_library(song_root, seed=n).splits["valid"]) for n in range(8)] == before
+
+    def test_one_song_with_a_voice_is_too_few(self, song_root, tmp_path):
+        shutil.move(song_root / "test" / "D - Four", tmp_path / "few" / "D - Four")
+        for n in range(3):
+            add_voiceless(tmp_path / "few", f"N - {n}")
+        with pytest.raises(SongError, match="at least two songs"):
+            songs.check_trainable(find_library(tmp_path / "few"))
+
+    def test_voices_are_not_drawn_from_it_and_accompaniments_are(self, song_root):
+        add_voiceless(song_root / "train", "0 - First")
+        library = find_library(song_root, valid_names=["A - One"])
+        assert songs.names(library.splits["train"]) == ["0 - First", "B - Two", "C - Three"]
+        store = MemoryStore.of([prepare_song(song, 8000) for song in library.splits["train"]])
+        assert store.table.sung.tolist() == [1, 2]
+        index = np.arange(900, dtype=np.uint32)
+        plan = training_plan(0, index, store.table, 1000, Augmentation(voiced_share=0.5, remix=1.0))
+        assert set(plan.voice_song.tolist()) == {1, 2}
+        assert np.bincount(plan.other_song, minlength=3).min() > 230
+
+
+class TestInstrumentals:
+    """A folder of music without a voice."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Two files, one of them a flac, a song folder, and what is none of them."""
+        folder = add_voiceless(tmp_path / "music", "In a folder", 170).parent
+        soundfile.write(folder / "a tune.wav", tone(180, 1), 8000)
+        soundfile.write(folder / "another.FLAC", tone(190, 1, 16_000, 1), 16_000, format="FLAC")
+        soundfile.write(folder / ".hidden.wav", tone(200, 1), 8000)
+        (folder / "notes.txt").write_text("no music")
+        (folder / "Sung too.stem.mp4").write_bytes(b"a file of MUSDB18 has a voice")
+        write_song(folder / "Sung", {"vocals": tone(440, 1), "accompaniment": tone(100, 1)})
+        return folder
+
+    def test_files_and_accompaniments_alone_are_found(self, folder):
+        found = find_instrumentals(folder)
+        assert songs.names(found) == ["a tune", "another", "In a folder"]
+        assert all(song.voiceless for song in found)
+        for song, frequency, seconds in zip(found, (180, 190, 170), (1, 1, 2), strict=True):
+            stems = song.load(8000)
+            assert not stems.vocals.any()
+            middle = slice(500, -500)  # one of them is resampled
+            expected = tone(frequency, seconds)
+            assert stems.accompaniment.shape == expected.shape
+            np.testing.assert_allclose(stems.accompaniment[middle], expected[middle], atol=2e-3)
+
+    def test_they_are_trained_on_and_not_validated_on(self, song_root, folder):
+        before = find_library(song_root, seed=3)
+        library = find_library(song_root, instrumentals=folder, seed=3)
+        assert library.splits["valid"] == before.splits["valid"] or (
+            songs.names(library.splits["valid"]) == songs.names(before.splits["valid"])
+        )
+        new = songs.names(library.splits["train"])[len(before.splits["train"]) :]
+        assert new == ["a tune", "another", "In a folder"]
+        assert songs.names(library.splits["test"]) == ["D - Four"]
+        assert library.fingerprint() != before.fingerprint()
+
+    def test_where_there_are_none(self, tmp_path, song_root):
+        with pytest.raises(SongError, match="missing: no such folder; give the folder that holds music"):
+            find_instrumentals(tmp_path / "missing")
+        with pytest.raises(SongError, match="no such folder"):
+            find_library(song_root, instrumentals=tmp_path / "missing")
+        (tmp_path / "empty").mkdir()
+        write_song(tmp_path / "empty" / "Sung", {"vocals": tone(440, 1), "accompaniment": tone(100, 1)})
+        with pytest.raises(SongError, match="empty: holds no music without a voice"):
+            find_instrumentals(tmp_path / "empty")
+
+    def test_of_the_name_of_a_song(self, song_root, folder):
+        shutil.move(folder / "a tune.wav", folder / "B - Two.wav")
+        with pytest.raises(SongError, match=r"'B - Two' is the name of a song in .* too; rename one"):
+            find_library(song_root, instrumentals=folder)
+
+    @pytest.mark.parametrize("name", ["a tune.flac", "In a folder.wav"])
+    def test_two_of_one_name(self, folder, name):
+        soundfile.write(folder / name, tone(180, 1), 8000)
+        with pytest.raises(SongError, match=f"two songs are called '{name.split('.')[0]}'; rename one"):
+            find_instrumentals(folder)
+
+    def test_that_is_not_audio_is_named_when_it_is_read(self, folder):
+        (folder / "a tune.wav").write_text("not audio")
+        with pytest.raises(SongError, match=r"a tune\.wav: not readable as audio"):
+            find_instrumentals(folder)[0].load(8000)
+
+
+class TestAtSpeeds:
+    """Songs played faster and slower."""
+
+    def test_names_and_splits(self, song_root):
+        add_voiceless(song_root / "train")
+        library = find_library(song_root, valid_names=["A - One"])
+        more = at_speeds(library, (0.9, 1.0, 1.25))
+        assert songs.names(more.splits["train"]) == [
+            "B - Two", "C - Three", "N - None",
+            "B - Two (speed 0.9)", "C - Three (speed 0.9)", "N - None (speed 0.9)",
+            "B - Two (speed 1.25)", "C - Three (speed 1.25)", "N - None (speed 1.25)",
+        ]  # fmt: skip
+        assert [song.voiceless for song in more.splits["train"]] == [False, False, True] * 3
+        assert more.splits["train"][:3] == library.splits["train"]
+        for split in ("valid", "test"):
+            assert more.splits[split] == library.splits[split]
+        assert (more.source, more.validation_choice) == (library.source, library.validation_choice)
+
+    def test_without_speeds_it_is_the_same_library(self, song_root):
+        library = find_library(song_root)
+        for speeds in ((), (1.0,)):
+            assert at_speeds(library, speeds) == library
+
+    @pytest.mark.parametrize("speed", [0.5, 0.9, 1.1, 2.0])
+    def test_pitch_goes_up_and_length_down_by_the_speed(self, song_root, speed):
+        library = find_library(song_root, valid_names=["A - One"])
+        song = at_speeds(library, (speed,)).splits["train"][2]
+        stems = song.load(8000)
+        assert song.name == f"B - Two (speed {speed:g})"
+        for samples, frequency in ((stems.vocals, 490), (stems.accompaniment, 110)):
+            assert samples.shape == (round(3 * 8000 / speed), 2)
+            spectrum = np.abs(np.fft.rfft(samples[:, 0] * np.hanning(len(samples)), 2**18))
+            assert np.argmax(spectrum) * 8000 / 2**18 == pytest.approx(frequency * speed, rel=1e-3)
+            middle = samples[len(samples) // 4 : -len(samples) // 4]
+            assert np.sqrt(2 * np.mean(middle**2)) == pytest.approx(0.3, rel=0.01)  # as loud
+        assert stems.given_mixture is None
+
+    def test_the_stems_stay_together(self, song_root):
+        """What was the same in both is the same still."""
+        song = find_library(song_root).splits["train"][0]
+        same = dataclasses.replace(song, load=lambda rate: songs.Stems(*[song.load(rate).vocals] * 2))
+        library = songs.Library("", {"train": (same,), "valid": (), "test": ()}, "")
+        stems = at_speeds(library, (1.1,)).splits["train"][1].load(8000)
+        np.testing.assert_array_equal(stems.vocals, stems.accompaniment)
+
+    def test_fingerprints_tell_speeds_and_files_apart(self, song_root):
+        library = find_library(song_root, valid_names=["A - One"])
+        prints = [song.fingerprint for song in at_speeds(library, (0.9, 1.1)).splits["train"]]
+        assert len(set(prints)) == 6
+        assert prints == [song.fingerprint for song in at_speeds(library, (0.9, 1.1)).splits["train"]]
+        soundfile.write(song_root / "train" / "B - Two" / "vocals.wav", tone(441, 3), 8000)
+        again = find_library(song_root, valid_names=["A - One"])
+        changed = [song.fingerprint for song in at_speeds(again, (0.9, 1.1)).splits["train"]]
+        assert [a == b for a, b in zip(prints, changed, strict=True)] == [False, True] * 3
 
 
 def test_the_real_songs(real_songs):

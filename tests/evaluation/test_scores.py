@@ -55,7 +55,7 @@ def test_a_mask_of_a_lower_rate_leaves_what_lies_above_it_to_the_rest():
 @pytest.mark.parametrize("rate", [8000, 12_000])
 def test_a_song_s_scores_are_those_of_the_estimate_beside_the_baselines(rate):
     stems, separator = song(rate), Half()
-    scores = score_song(stems, rate, separator)
+    scores = score_song(stems, rate, {"estimate": separator})
     expected = baselines(stems, STFT, sample_rate=rate, mask_rate=8000)
     assert scores == expected | {"estimate": usdr(stems.vocals, 0.5 * stems.mixture)}
     ((given, at),) = separator.separated
@@ -65,6 +65,23 @@ def test_a_song_s_scores_are_those_of_the_estimate_beside_the_baselines(rate):
 
 def test_leakage_is_of_the_accompaniment_alone():
     stems, separator = song(8000), Half()
-    scores = score_song(stems, 8000, separator, leakage=True)
+    scores = score_song(stems, 8000, {"estimate": separator}, leakage=True)
     assert scores["leakage"] == pytest.approx(20 * np.log10(0.5), abs=1e-4)
     np.testing.assert_array_equal(separator.separated[1][0], stems.accompaniment)
+
+
+def test_several_separators_have_a_column_each():
+    scores = score_song(song(8000), 8000, {"a": Half(), "b": Half()}, leakage=True)
+    assert list(scores) == ["mixture", "silence", "ideal", "a", "b", "a leakage", "b leakage"]
+    assert scores["a"] == scores["b"]
+
+
+def test_what_is_silent_has_no_score():
+    sounding = tone(440, 1.0)
+    silent = np.zeros_like(sounding)
+    scores = score_song(Stems(silent, sounding), 8000, {"estimate": Half()}, leakage=True)
+    assert scores.pop("leakage") == pytest.approx(20 * np.log10(0.5), abs=1e-4)
+    assert set(scores.values()) == {None}
+    scores = score_song(Stems(sounding, silent), 8000, {"estimate": Half()}, leakage=True)
+    assert scores.pop("leakage") is None
+    assert None not in scores.values()

@@ -70,3 +70,38 @@ def test_leakage_is_a_level_in_decibels(rng):
     assert metrics.leakage(music, music) == pytest.approx(0)
     assert metrics.leakage(music, np.zeros_like(music)) < -100
     assert metrics.leakage(np.zeros((10, 2)), np.zeros((10, 2))) == 0
+
+
+def test_silence_is_below_80_db():
+    assert metrics.is_silent(np.full((10, 2), 0.9e-4))
+    assert not metrics.is_silent(np.full((10, 2), 1.1e-4))
+    samples = np.zeros((25, 1))
+    samples[12] = 0.1
+    np.testing.assert_array_equal(metrics.silent_frames(samples, 10), [True, False])
+    assert metrics.silent_frames(samples, 100).shape == (1,)
+
+
+def test_usdr_of_frames(rng):
+    reference = rng.standard_normal((250, 2))
+    gains = np.repeat([0.9, 0.5, 1.0], [100, 100, 50])[:, None]
+    usdr, signal, error = metrics.frame_usdr(reference, gains * reference, 100)
+    np.testing.assert_allclose(usdr, [20, 20 * np.log10(2)], atol=1e-6)
+    np.testing.assert_allclose(signal, [np.sum(reference[:100] ** 2), np.sum(reference[100:200] ** 2)])
+    np.testing.assert_allclose(error / signal, [0.01, 0.25])
+
+
+def test_predicted_energy_at_silence_is_the_mean_level_over_silent_frames(rng):
+    """Frames of 10 samples, of which two are silent; there, energies of 10 and 0.1: 10 and -10 dB."""
+    reference = np.zeros((40, 2))
+    reference[:20] = 0.5
+    estimate = np.full((40, 2), 0.7)
+    estimate[20:30], estimate[30:] = 1.0, 0.1
+    assert metrics.predicted_energy_at_silence(reference, estimate, 10) == pytest.approx(0, abs=1e-9)
+    mono = metrics.predicted_energy_at_silence(reference[:, :1], estimate[:, :1], 10)
+    assert mono == pytest.approx(0, abs=1e-9)
+
+
+def test_predicted_energy_at_silence_has_a_floor_and_may_not_be_there():
+    sounding, silent = np.full((20, 2), 0.5), np.zeros((20, 2))
+    assert metrics.predicted_energy_at_silence(silent, silent, 10) == pytest.approx(-120)
+    assert metrics.predicted_energy_at_silence(sounding, silent, 10) is None

@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import interp1d
 
-from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
+from vocalsep_jax.models.frontend import (
+    FREQUENCY_SCALES,
+    INPUT_TRANSFORMS,
+    from_zones,
+    to_zones,
+    unwarp,
+    warp,
+    zone_border,
+)
 
 
 @pytest.mark.parametrize(
@@ -15,9 +23,10 @@ from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
 )
 def test_input_transforms(name, expected):
     x = np.array([0.0, 1e-3, 1.0, 10.0], np.float32).reshape(1, 2, 2)
-    features = INPUT_TRANSFORMS[name](jnp.asarray(x))
-    assert features.dtype == jnp.float32
-    np.testing.assert_allclose(features, expected(x)[..., None], rtol=1e-5)
+    for shaped in (x, x.reshape(1, 2, 1, 2)):  # of one channel, and of two
+        features = INPUT_TRANSFORMS[name](jnp.asarray(shaped))
+        assert features.dtype == jnp.float32
+        np.testing.assert_allclose(features, expected(shaped)[..., None], rtol=1e-5)
 
 
 def forward_places(bins):
@@ -80,3 +89,81 @@ def test_the_gradient_of_the_warp_is_its_transpose(rng):
     assert float(jnp.vdot(forward, y)) == pytest.approx(
         float(jnp.vdot(pull(jnp.asarray(y))[0], x)), rel=1e-5
     )
+
+
+@pytest.mark.parametrize("name", [name for name, scale in FREQUENCY_SCALES.items() if scale])
+def test_every_scale_treats_channels_alone(rng, name):
+    scale = FREQUENCY_SCALES[name]
+    x, mask = (rng.random((2, bins, 5, 3)).astype(np.float32) for bins in (32, 20))
+    scale.check(32, 20)
+    for both, one in (
+        (scale.to(x, 20), lambda k: scale.to(x[..., k], 20)),
+        (scale.back(mask, 32), lambda k: scale.back(mask[..., k], 32)),
+    ):
+        assert both.dtype == jnp.float32
+        for k in range(3):
+            np.testing.assert_allclose(both[..., k], one(k), atol=1e-6)
+
+
+def test_the_linear_scale_is_none_at_all():
+    assert FREQUENCY_SCALES["linear"] is None
+
+
+class TestZones:
+    """Low frequencies bin by bin, high ones in threes."""
+
+    @pytest.mark.parametrize(
+        ("linear", "bins", "border"),
+        [(1024, 512, 256), (32, 16, 8), (32, 32, 32), (33, 11, 0), (9, 5, 3), (10, 4, 1), (1, 1, 1)],
+    )
+    def test_the_border_follows_from_the_bins(self, linear, bins, border):
+        assert zone_border(linear, bins) == border
+        assert border + 3 * (bins - border) == linear
+
+    @pytest.mark.parametrize(
+        ("linear", "bins"), [(1024, 511), (1024, 340), (1024, 1026), (32, 10), (33, 9), (32, 34), (4, 3)]
+    )
+    def test_bins_that_there_cannot_be(self, linear, bins):
+        message = f"frequency_bins: .* an even number less of {linear} bins, .* not {bins}"
+        with pytest.raises(ValueError, match=message):
+            zone_border(linear, bins)
+        with pytest.raises(ValueError, match=message):
+            to_zones(np.zeros((1, linear, 2), np.float32), bins)
+        with pytest.raises(ValueError, match=message):
+            from_zones(np.zeros((1, bins, 2), np.float32), linear)
+
+    def test_bins_below_the_border_stay_and_those_above_are_means_of_three(self):
+        x = np.array([1, 2, 3, 4, 5, 9, 7, 7, 10], np.float32)
+        zones = to_zones(x[None, :, None], 5)
+        np.testing.assert_allclose(zones[0, :, 0], [1, 2, 3, 6, 8])
+        np.testing.assert_array_equal(from_zones(zones, 9)[0, :, 0], [1, 2, 3, 6, 6, 6, 8, 8, 8])
+
+    def test_of_as_many_bins_as_there_are_nothing_changes(self, rng):
+        x = rng.random((2, 12, 3)).astype(np.float32)
+        np.testing.assert_array_equal(to_zones(x, 12), x)
+        np.testing.assert_array_equal(from_zones(x, 12), x)
+
+    @settings(deadline=None, max_examples=25)  # each compiles
+    @given(
+        border=st.integers(0, 12),
+        threes=st.integers(0, 8),
+        channels=st.sampled_from([(), (1,), (2,)]),
+        seed=st.integers(0, 99),
+    )
+    def test_there_and_back(self, border, threes, channels, seed):
+        """A mask of zones comes back as it was, sums of magnitudes stay, and a mask stays a mask."""
+        bins, linear = border + threes, border + 3 * threes
+        if not bins:
+            return
+        assert zone_border(linear, bins) == border
+        rng = np.random.default_rng(seed)
+        mask = rng.random((2, bins, 3, *channels)).astype(np.float32)
+        back = np.asarray(from_zones(mask, linear))
+        assert back.shape == (2, linear, 3, *channels)
+        np.testing.assert_allclose(to_zones(back, bins), mask, atol=1e-6)
+        assert set(back.ravel().tolist()) == set(mask.ravel().tolist())
+        x = rng.random((2, linear, 3, *channels)).astype(np.float32)
+        zones = np.asarray(to_zones(x, bins))
+        np.testing.assert_allclose(from_zones(zones, linear).sum(axis=1), x.sum(axis=1), rtol=1e-5)
+        assert x.min() - 1e-6 <= zones.min()
+        assert zones.max() <= x.max() + 1e-6

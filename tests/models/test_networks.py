@@ -9,26 +9,32 @@ from vocalsep_jax.models.unet import UNet
 OPTIONS = {
     "width": 2,
     "depth": 4,
+    "channels": 1,
     "dtype": "float32",
     "input_transform": "raw",
     "frequency_scale": "linear",
     "frequency_bins": 16,
+    "input_norm": False,
 }
 
 
 def test_arguments_are_the_attributes_of_the_network():
-    network = make_network("unet", **OPTIONS | {"dtype": "bfloat16"}, freeze_statistics=True, axis_name="d")
-    assert network == UNet(2, 4, jnp.dtype("bfloat16"), "raw", "linear", 16, True, "d")
+    changes = {"dtype": "bfloat16", "channels": 2, "input_norm": True}
+    network = make_network("unet", **OPTIONS | changes, freeze_statistics=True, axis_name="d")
+    assert network == UNet(2, 4, 2, jnp.dtype("bfloat16"), "raw", "linear", 16, True, True, "d")
 
 
+@pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("scale", FREQUENCY_SCALES)
 @pytest.mark.parametrize("transform", INPUT_TRANSFORMS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_maps_magnitudes_to_masks(name, transform, scale):
-    network = make_network(name, **OPTIONS | {"input_transform": transform, "frequency_scale": scale})
-    bins = 16 if scale == "linear" else 51
+def test_every_network_maps_magnitudes_to_masks(name, transform, scale, channels):
+    changes = {"input_transform": transform, "frequency_scale": scale, "channels": channels}
+    network = make_network(name, **OPTIONS | changes)
+    assert network.channels == channels
+    bins = {"linear": 16, "coseparation": 51, "zoned": 38}[scale]
     network.check_patch(bins, 32)
-    x = jnp.zeros((3, bins, 32))
+    x = jnp.zeros((3, bins, 32) if channels == 1 else (3, bins, 32, channels))
     variables = jax.eval_shape(network.init, jax.random.key(0), x)
     assert set(variables) == {"params", "batch_stats"}
     mask = jax.eval_shape(network.apply, variables, x)

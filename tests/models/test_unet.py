@@ -5,7 +5,7 @@ import pytest
 
 from tests.conftest import random_variables
 from vocalsep_jax.measures import losses
-from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
+from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, from_zones, log1p, to_zones, unwarp, warp
 from vocalsep_jax.models.layers import FORMS
 from vocalsep_jax.models.unet import UNet, is_encoder, layer_channels
 
@@ -78,6 +78,13 @@ def test_bottleneck_and_output_shapes(patch):
             (51, 64),
             "got 40 bins x 64 frames",
         ),
+        (UNet(1, 5, frequency_scale="zoned", frequency_bins=40), (64, 64), "got 40 bins x 64 frames"),
+        (
+            UNet(1, 5, frequency_scale="zoned", frequency_bins=32),
+            (51, 64),
+            "an even number less of 51 bins",
+        ),
+        (UNet(1, 5, frequency_scale="zoned", frequency_bins=32), (98, 64), "less of 98 bins"),
     ],
 )
 def test_sides_that_do_not_fit_are_refused(model, patch, message):
@@ -100,6 +107,126 @@ def test_a_warped_network_takes_and_gives_linear_frequency(rng):
     assert mask.shape == x.shape
     assert 0 <= float(mask.min()) < float(mask.max()) <= 1
     np.testing.assert_allclose(mask, expected, atol=1e-6)
+
+
+def test_a_zoned_network_takes_and_gives_linear_frequency(rng):
+    plain = UNet(4, 4, input_transform="log1p")
+    zoned = plain.clone(frequency_scale="zoned", frequency_bins=16)
+    x = rng.random((2, 32, 16)).astype(np.float32)
+
+    @jax.jit
+    def masks(variables, x):
+        return zoned.apply(variables, x), from_zones(plain.apply(variables, to_zones(x, 16)), 32)
+
+    mask, expected = masks(random_variables(zoned, (32, 16)), x)
+    assert mask.shape == x.shape
+    np.testing.assert_allclose(mask, expected, atol=1e-6)
+    np.testing.assert_array_equal(mask[:, 8::3], mask[:, 9::3])  # three bins of the upper zone are one
+    assert np.abs(np.diff(mask[:, :8], axis=1)).min() > 0
+
+
+class TestChannels:
+    """A network that sees, and masks, channels together."""
+
+    def test_channels_are_features_of_the_first_layer_and_of_the_last(self):
+        for features, transform in ((2, "raw"), (2, "log1p")):
+            variables = shapes_of(UNet(2, 4, 2, input_transform=transform), (16, 32, 2))
+            params, plain = variables["params"], shapes_of(UNet(2, 4), (16, 32))["params"]
+            assert params["down1"]["kernel"].shape == (4, 4, features, 2)
+            assert params["up4"]["bias"].shape == (2,)
+            for name in set(params) - {"down1", "up4"}:
+                assert jax.tree.map(jnp.shape, params[name]) == jax.tree.map(jnp.shape, plain[name])
+
+    def test_a_mask_of_each_channel_comes_of_both(self, rng):
+        model = UNet(4, 4, 2)
+        apply = jax.jit(model.apply)
+        variables = random_variables(model, (16, 16, 2))
+        x = rng.random((2, 16, 16, 2)).astype(np.float32)
+        mask = np.asarray(apply(variables, x))
+        assert (mask.shape, mask.dtype) == (x.shape, np.float32)
+        assert 0 <= mask.min() < mask.max() <= 1
+        other = x.copy()
+        other[..., 1] = rng.random((2, 16, 16))
+        change = np.abs(np.asarray(apply(variables, other)) - mask).max(axis=(0, 1, 2))
+        assert (change > 0.01).all()  # of the left mask, too, though only the right channel is another
+
+    def test_features_of_each_channel_follow_one_another(self, rng, monkeypatch):
+        """Left's, then right's: so the weights of the first layer are laid out."""
+        monkeypatch.setitem(INPUT_TRANSFORMS, "both", lambda x: jnp.stack([x, jnp.sqrt(x)], axis=-1))
+        plain, model = UNet(2, 4, 2), UNet(2, 4, 2, input_transform="both")
+        x, variables = rng.random((1, 16, 16, 2)).astype(np.float32), random_variables(plain, (16, 16, 2))
+        kernel = variables["params"]["down1"]["kernel"]
+        expected = jax.jit(plain.apply)(variables, x)
+        none = np.zeros_like(kernel[:, :, :1])
+        wide = [kernel[:, :, :1], none, kernel[:, :, 1:], none]
+        variables["params"]["down1"]["kernel"] = np.concatenate(wide, axis=2)
+        np.testing.assert_allclose(jax.jit(model.apply)(variables, x), expected, atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("channels", "shape"), [(1, (16, 16, 2)), (1, (16, 16, 1)), (2, (16, 16)), (2, (16, 16, 3))]
+    )
+    def test_other_channels_are_refused(self, channels, shape):
+        with pytest.raises(ValueError, match=f"the network has {channels} channels, the patches are "):
+            shapes_of(UNet(1, 4, channels), shape)
+
+    def test_with_a_scale_and_standardised(self, rng):
+        model = UNet(2, 4, 2, frequency_scale="zoned", frequency_bins=16, input_norm=True)
+        shapes = shapes_of(model, (32, 16, 2))
+        assert shapes["params"]["input_norm"]["scale"].shape == (16 * 2,)
+        x = jax.ShapeDtypeStruct((3, 32, 16, 2), np.float32)
+        mask = jax.eval_shape(model.apply, shapes, x)
+        assert (mask.shape, mask.dtype) == (x.shape, np.float32)
+
+
+class TestInputNorm:
+    """The BatchNorm of the input, one of each bin."""
+
+    @pytest.mark.parametrize("channels", [1, 2])
+    def test_each_bin_of_each_channel_is_standardised_over_patches_and_frames(self, rng, channels):
+        model = UNet(1, 4, channels, input_norm=True, input_transform="log1p")
+        shape = (5, 16, 32) if channels == 1 else (5, 16, 32, channels)
+        loudness = rng.uniform(0.1, 10, (16, 1) if channels == 1 else (16, 1, channels))
+        x = (rng.random(shape) * loudness).astype(np.float32)
+        variables = random_variables(model, shape[1:])
+        before = variables["batch_stats"]["input_norm"]
+        assert variables["params"]["input_norm"]["scale"].shape == (16 * channels,)
+
+        @jax.jit
+        def trained(variables, x):
+            return model.apply(variables, x, train=True, mutable=["batch_stats"])[1]["batch_stats"]
+
+        after = trained(variables, x)["input_norm"]
+        features = np.log(1 + 100 * x).reshape(5, 16, 32, channels)
+        mean, var = (f(features, axis=(0, 2)).ravel() for f in (np.mean, np.var))
+        np.testing.assert_allclose(after["mean"], 0.9 * before["mean"] + 0.1 * mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(after["var"], 0.9 * before["var"] + 0.1 * var, rtol=1e-3)
+
+    def test_it_is_what_a_network_without_it_sees_of_standardised_features(self, rng, monkeypatch):
+        x = rng.random((2, 16, 16)).astype(np.float32)
+        model = UNet(4, 4, input_norm=True, input_transform="log1p")
+        variables = random_variables(model, (16, 16))
+        stats, norm = variables["batch_stats"]["input_norm"], variables["params"]["input_norm"]
+        ours = jax.jit(model.apply)(variables, x)
+
+        def standardised(x):
+            mean, var, scale, bias = (
+                y[None, :, None] for y in (stats["mean"], stats["var"], norm["scale"], norm["bias"])
+            )
+            return ((log1p(x)[..., 0] - mean) / np.sqrt(var + np.float32(1e-5)) * scale + bias)[..., None]
+
+        monkeypatch.setitem(INPUT_TRANSFORMS, "standardised", standardised)
+        without = {k: {n: x for n, x in v.items() if n != "input_norm"} for k, v in variables.items()}
+        theirs = jax.jit(UNet(4, 4, input_transform="standardised").apply)(without, x)
+        np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+    def test_in_bfloat16_it_is_float32(self):
+        model = UNet(1, 4, dtype=jnp.dtype("bfloat16"), input_norm=True)
+        with jax.numpy_dtype_promotion("standard"):  # Flax's BatchNorm mixes dtypes
+            variables = shapes_of(model, (16, 16))
+        assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+
+    def test_networks_without_it_have_the_parameters_they_had(self):
+        assert "input_norm" not in shapes_of(UNet(1, 4), (16, 16))["params"]
 
 
 def test_a_feature_of_the_input_is_a_channel_of_the_first_layer(rng, monkeypatch):

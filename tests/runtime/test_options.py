@@ -23,6 +23,7 @@ class Example:
     text: str = option("")
     flag: bool = option(False)
     names: tuple[str, ...] = option(())
+    factors: tuple[float, ...] = option((), least=0.5, most=2, items=float)
     free: float = 0.0
     inner: Inner = dataclasses.field(default_factory=Inner)
 
@@ -35,6 +36,7 @@ FIELDS = {field.name: field for field in dataclasses.fields(Example)}
     [
         (Rule(), ""),
         (Rule(("a", "b")), "one of a, b"),
+        (Rule(least=0.5, most=2, items=float), "from 0.5 to 2"),
         (Rule(least=0, most=1), "from 0 to 1"),
         (Rule(least=0, below=2**32), "at least 0 and below 4294967296"),
         (Rule(least=1), "at least 1"),
@@ -54,6 +56,8 @@ def test_rules_in_words(rule, text):
         (Rule(above=0, below=3), [1, 2.99], [0, 3]),
         (Rule(("a", "b")), ["a"], ["c", ""]),
         (Rule(), [0, -1e300, "x", ("x",)], [math.nan, math.inf, -math.inf]),
+        (Rule(least=0.5, most=2), [(), (0.5, 2), (1.0,)], [(0.4,), (1.0, 2.1), (math.nan,), (1, math.inf)]),
+        (Rule(("a", "b")), [], [("a", "c")]),
     ],
 )
 def test_what_rules_allow(rule, allowed, not_allowed):
@@ -71,12 +75,18 @@ def test_what_rules_allow(rule, allowed, not_allowed):
         ("flag", True, True),
         ("names", ["a", "b"], ("a", "b")),
         ("names", (), ()),
+        ("factors", (), ()),
+        ("factors", [0.9, 1.1], (0.9, 1.1)),
+        ("factors", (1, 2), (1.0, 2.0)),
+        ("factors", [0.5], (0.5,)),
     ],
 )
 def test_what_a_field_takes_it_holds_in_its_own_type(name, value, kept):
     found = checked(value, FIELDS[name], name)
     assert found == kept
     assert type(found) is type(kept)
+    if isinstance(kept, tuple):
+        assert list(map(type, found)) == list(map(type, kept))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +100,24 @@ def test_what_a_field_takes_it_holds_in_its_own_type(name, value, kept):
         ("text", None, "a.text must be text, not None"),
         ("flag", "true", "a.flag must be True or False, not 'true'"),
         ("names", ("a", 1), "a.names must be names, as ('A', 'B'), not ('a', 1)"),
+        *(
+            ("factors", value, f"a.factors must be numbers, as (0.9, 1.1), from 0.5 to 2, not {value!r}")
+            for value in (
+                0.9,
+                "0.9",
+                ["0.9"],
+                (0.9, None),
+                [True],
+                (0.4,),
+                [1.0, 2.1],
+                (math.nan,),
+                [math.inf],
+                [10**400],
+                {0.9},
+                {0.9: 1},
+                [[0.9]],
+            )
+        ),
         ("free", 10**400, f"a.free must be a number, not {10**400}"),
     ],
 )
@@ -99,7 +127,10 @@ def test_one_line_says_what_a_field_does_not_take(name, value, message):
     assert str(error.value) == message
 
 
-@given(st.sampled_from(sorted(FIELDS.keys() - {"inner"})), st.integers() | st.floats() | st.text())
+@given(
+    st.sampled_from(sorted(FIELDS.keys() - {"inner"})),
+    st.integers() | st.floats() | st.text() | st.lists(st.integers() | st.floats(), max_size=3),
+)
 def test_what_was_taken_is_taken_again(name, value):
     kind = type(FIELDS[name].default)
     try:

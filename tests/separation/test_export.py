@@ -1,5 +1,6 @@
 """Models that are given away, of a network that is quick to compile; `tests/commands` has a U-Net."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -9,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from tests.conftest import tone
+from tests.conftest import ROOT, tone
 from tests.small_network import small_config, small_network
-from vocalsep_jax.runs.checkpoints import Checkpoints
+from vocalsep_jax.runs.checkpoints import Checkpoints, save_model
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runs.record import RunRecord, read_record, write_record
 from vocalsep_jax.separation import export
@@ -66,20 +67,27 @@ def model(run, tmp_path_factory):
 def test_what_is_in_the_folder(model, run):
     assert {p.name for p in model.iterdir()} == {
         "README.md",
-        "checkpoints",
         "config.json",
         "model.json",
         "separation.stablehlo",
+        "weights.npz",
     }
     facts = json.loads((model / "model.json").read_text())
     assert (facts["model"], facts["step"], facts["sample_rate"]) == ("small", 3, 8000)
+    assert facts["channels"] == 1
     assert facts["stft"] == {"n_fft": 62, "hop": 21, "window": "periodic Hann"}
     assert facts["licence"] == "Apache-2.0"
     assert 0 < facts["program"]["largest_difference"] < 1e-5
     parameters = Separator(run).variables["params"]
     assert facts["parameters"] == sum(x.size for layer in parameters.values() for x in layer.values())
     assert facts["training"] == {"config": "small", "songs": {}, "validation": None}
-    assert not (model / "checkpoints" / "best" / "3" / "training").exists()
+    weights = facts["weights"]
+    assert (weights["file"], weights["dtype"], weights["largest_difference"]) == (
+        "weights.npz",
+        "float32",
+        0,
+    )
+    assert weights["sha256"] == hashlib.sha256((model / "weights.npz").read_bytes()).hexdigest()
 
 
 def test_the_folder_separates_as_the_run_does(model, run, tmp_path, rng):
@@ -119,6 +127,7 @@ def test_what_is_told_of_a_run_and_what_stays_with_it(run, tmp_path):
     """The validation of the exported step, and where the encoder is from; neither songs nor places."""
     trained = shutil.copytree(run, tmp_path / "trained")
     places = {"data__root": "/secret/a", "data__cache": "/secret/b", "data__valid_names": ["secret C"]}
+    places["data__instrumentals"] = "/secret/d"
     songs = {"train": [("secret A", 100), ("secret B", 100)], "valid": [("secret C", 50)]}
     write_record(trained, RunRecord(small_config(init_encoder="/secret/c", **places), songs))
     steps = [("valid", 2), ("train", 3), ("valid", 3), ("valid", 4)]
@@ -134,6 +143,61 @@ def test_what_is_told_of_a_run_and_what_stays_with_it(run, tmp_path):
     assert read_record(tmp_path / "model") == RunRecord(small_config(), {})
     for file in (tmp_path / "model").glob("*.*"):
         assert b"secret" not in file.read_bytes()
+
+
+def test_weights_alone_in_half_the_space(run, model, tmp_path, rng):
+    """Rounding to float16, by 2^-11 at most, hardly changes the stems; how much is told."""
+    facts = export_model(run, tmp_path / "small", program=False, dtype="float16", batch_size=2)
+    assert {p.name for p in (tmp_path / "small").iterdir()} == {
+        "README.md", "config.json", "model.json", "weights.npz",
+    }  # fmt: skip
+    assert "program" not in facts
+    assert "stablehlo" not in (tmp_path / "small" / "README.md").read_text()
+    assert 0 < facts["weights"]["largest_difference"] < 2**-11
+    x = rng.uniform(-1, 1, (9000, 2)).astype(np.float32)
+    whole, half = (Separator(folder).separate(x, 8000) for folder in (model, tmp_path / "small"))
+    for name in STEMS:
+        assert 0 < np.abs(whole[name] - half[name]).max() < 2**-11
+
+
+def test_a_model_that_an_earlier_version_exported(run, model, tmp_path, rng):
+    """It has an Orbax checkpoint in the place of `weights.npz`."""
+    old = shutil.copytree(model, tmp_path / "old")
+    (old / "weights.npz").unlink()
+    facts = json.loads((old / "model.json").read_text())
+    del facts["weights"], facts["channels"]
+    (old / "model.json").write_text(json.dumps(facts))
+    folder = old / "checkpoints" / "best" / "3"
+    folder.mkdir(parents=True)
+    save_model(folder, Separator(run).variables)
+    x = rng.uniform(-1, 1, (3000, 1)).astype(np.float32)
+    assert Separator(old).step == 3
+    np.testing.assert_array_equal(*(Separator(f).separate(x, 8000)["vocals"] for f in (old, run)))
+
+
+def test_an_exported_model_can_be_exported_again(model, tmp_path):
+    again = export_model(model, tmp_path / "again", program=False, batch_size=2)
+    assert again["weights"] == json.loads((model / "model.json").read_text())["weights"]
+    assert (tmp_path / "again" / "weights.npz").read_bytes() == (model / "weights.npz").read_bytes()
+
+
+def test_a_model_whose_weights_are_of_another_network(model, tmp_path):
+    other = shutil.copytree(model, tmp_path / "other")
+    write_record(other, RunRecord(small_config(model__width=3), {}))
+    with pytest.raises(RunError, match=r"other: cannot be restored, it is of another network"):
+        Separator(other)
+
+
+@pytest.mark.slow
+def test_an_exported_model_is_read_without_orbax(model):
+    """Which takes a part of a second to import."""
+    code = (
+        "import sys\nfrom tests.small_network import small_network\nfrom vocalsep_jax import Separator\n"
+        f"with small_network():\n    Separator({str(model)!r})\n"
+        "print({'orbax', 'tensorstore'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
 
 
 @pytest.mark.slow
@@ -185,6 +249,7 @@ def test_what_cannot_be_exported(run, tmp_path):
         ((run, tmp_path / "there" / "file"), {}, "is there already"),
         ((run, tmp_path / "there" / "file" / "model"), {}, "cannot be written"),
         ((run, tmp_path / ("x" * 300)), {}, "cannot be written"),
+        ((run, tmp_path / "model"), {"dtype": "int8"}, "dtype must be"),
         ((run, tmp_path / "model"), {"overlap": 1.0}, "overlap must be"),
         ((run, tmp_path / "model"), {"batch_size": 0}, "batch_size must be"),
     ]

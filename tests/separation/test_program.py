@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from jax import export
 
-from tests.separation.test_streaming import STFT, make, noise, of_its_surroundings, through
+from tests.separation.test_streaming import (
+    STFT,
+    make,
+    noise,
+    of_both_channels,
+    of_its_surroundings,
+    through,
+)
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.separation.program import separation
 
@@ -58,3 +65,43 @@ def test_one_program_for_all_shapes():
 
 def test_silence_stays_silence():
     assert not np.asarray(program()(np.zeros((1, 3000, 2), np.float32))["vocals"]).any()
+
+
+class TestChannelsTogether:
+    """A network that sees two channels at once."""
+
+    @pytest.mark.parametrize("samples", [1, 62, 651, 3000])
+    def test_it_computes_what_streaming_does(self, samples):
+        x = noise(samples)
+        stems = program(of_both_channels, together=2)(x[None])
+        expected = through(make(of_both_channels, groups=[(0, 1)]), x)
+        assert stems["vocals"].shape == (1, samples, 2)
+        np.testing.assert_allclose(stems["vocals"][0], expected, atol=1e-6)
+        np.testing.assert_allclose(stems["vocals"] + stems["no_vocals"], x[None], atol=1e-6)
+
+    def test_a_network_that_treats_channels_alone_is_one_of_a_channel(self):
+        x = noise(2000)[None]
+        ours, expected = program(together=2)(x)["vocals"], program()(x)["vocals"]
+        np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+    @pytest.mark.parametrize("batch_size", [3, *slow(1, 16)])
+    def test_waveforms_of_a_batch_are_separated_alone(self, batch_size):
+        x = np.stack([noise(2000), noise(2000)[::-1]])
+        both = program(of_both_channels, together=2, batch_size=batch_size)(x)["vocals"]
+        for ours, one in zip(both, x, strict=True):
+            expected = through(make(of_both_channels, groups=[(0, 1)]), one)
+            np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+    @pytest.mark.parametrize("channels", [1, 3, 4])
+    def test_other_channels_are_refused(self, channels):
+        with pytest.raises(ValueError, match=f"separates 2 channels, the waveform has {channels}"):
+            program(of_both_channels, together=2)(noise(500, channels)[None])
+
+    @pytest.mark.slow
+    def test_one_program_for_all_lengths(self):
+        shape = jax.ShapeDtypeStruct((*export.symbolic_shape("b, s"), 2), np.float32)
+        made = program(of_both_channels, together=2)
+        again = export.deserialize(export.export(made)(shape).serialize())
+        for batch, samples in ((1, 1), (2, 500), (1, 4000)):
+            x = np.stack([noise(samples)] * batch)
+            np.testing.assert_allclose(again.call(x)["vocals"], made(x)["vocals"], atol=1e-6)

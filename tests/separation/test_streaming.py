@@ -5,14 +5,20 @@ from hypothesis import strategies as st
 
 from vocalsep_jax.audio.masks import apply_mask
 from vocalsep_jax.audio.stft import Stft
-from vocalsep_jax.separation.streaming import MaskFilter, ShiftedFilter, VoiceStream
+from vocalsep_jax.separation.streaming import MaskFilter, ShiftedFilter, VoiceStream, channel_groups
 
 STFT = Stft(62, 21)
 
 
 def of_its_surroundings(x):
-    """A network whose mask depends on the whole patch."""
+    """A network whose mask depends on the whole patch, of each channel by itself."""
     return x / (1 + x + x.mean(axis=(1, 2), keepdims=True))
+
+
+def of_both_channels(x):
+    """A network of two channels, of which each mask depends on both, and not alike."""
+    assert x.shape[3:] == (2,)
+    return x / (1 + x + 2 * x[..., ::-1] + x.mean(axis=(1, 2), keepdims=True)) * np.float32([1.0, 0.5])
 
 
 def make(predict=of_its_surroundings, channels=2, **options):
@@ -114,9 +120,135 @@ class TestMaskFilter:
 
     def test_silence_stays_silence(self):
         assert not through(make(), np.zeros((3000, 2), np.float32)).any()
+        stereo = make(of_both_channels, groups=[(0, 1)])
+        assert not through(stereo, np.zeros((3000, 2), np.float32)).any()
 
     def test_nothing_gives_nothing(self):
         assert through(make(), np.zeros((0, 2), np.float32)).shape == (0, 2)
+
+
+class TestChannelGroups:
+    """Which channels the network sees together."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "groups"),
+        [
+            ((1, 1), [(0,)]),
+            ((3, 1), [(0,), (1,), (2,)]),
+            ((2, 2), [(0, 1)]),
+            ((1, 2), [(0, 0)]),
+            ((3, 2), [(0, 1), (2, 2)]),
+            ((5, 2), [(0, 1), (2, 3), (4, 4)]),
+            ((2, 3), [(0, 1, 1)]),
+            ((2, 2, 3), [(0, 1), (2, 3), (4, 5)]),
+            ((1, 2, 2), [(0, 0), (1, 1)]),
+            ((3, 2, 2), [(0, 1), (2, 2), (3, 4), (5, 5)]),
+            ((2, 1, 2), [(0,), (1,), (2,), (3,)]),
+        ],
+    )
+    def test_by_their_number_in_their_order_and_the_last_for_those_that_are_missing(
+        self, arguments, groups
+    ):
+        assert channel_groups(*arguments) == groups
+
+    @given(st.integers(1, 9), st.integers(1, 4), st.integers(1, 4))
+    def test_every_channel_is_in_one_group(self, channels, together, copies):
+        groups = channel_groups(channels, together, copies)
+        assert {len(group) for group in groups} == {together}
+        assert sorted(c for group in groups for c in set(group)) == list(range(channels * copies))
+        for group in groups:
+            assert len({c // channels for c in group}) == 1  # of one copy
+
+
+class TestChannelsTogether:
+    """The filter with a network that sees channels together."""
+
+    def make(self, predict=of_both_channels, channels=2, copies=1, **options):
+        groups = channel_groups(channels, 2, copies)
+        return make(predict, channels * copies, groups=groups, **options)
+
+    def test_the_network_sees_left_and_right_of_one_place(self):
+        seen = []
+
+        def network(x):
+            seen.append(x.copy())
+            return x
+
+        x = noise(4000)
+        through(self.make(network), x, 1234)
+        assert {(y.shape, y.dtype) for y in seen} == {((4, 32, 32, 2), np.dtype(np.float32))}
+        patches = np.concatenate(seen)
+        magnitude = np.abs(STFT.analyse(x))
+        frames = magnitude.shape[-1]
+        count = -(-(frames - 32) // 16) + 1
+        padded = np.pad(magnitude, ((0, 0), (0, 0), (0, (count - 1) * 16 + 32 - frames)))
+        for n, patch in enumerate(patches[:count]):
+            expected = np.moveaxis(padded[:, :, 16 * n : 16 * n + 32], 0, -1)
+            np.testing.assert_allclose(patch, expected, atol=1e-5)
+        assert not patches[count:].any()  # the last batch is filled up
+
+    @settings(deadline=None, max_examples=30)
+    @given(st.integers(1, 5000), st.integers(1, 5), st.lists(st.integers(0, 5000), max_size=4))
+    def test_a_network_that_treats_channels_alone_is_one_of_a_channel(self, samples, channels, cuts):
+        x = noise(samples, channels)
+        ours = through(self.make(of_its_surroundings, channels), x, *cuts)
+        np.testing.assert_allclose(ours, through(make(channels=channels), x), atol=1e-6)
+
+    @settings(deadline=None, max_examples=30)
+    @given(
+        st.integers(1, 5000),
+        st.integers(1, 4),
+        st.lists(st.integers(0, 5000), max_size=4),
+        st.integers(1, 9),
+    )
+    def test_neither_blocks_nor_batches_change_the_result(self, samples, channels, cuts, batch_size):
+        x = noise(samples, channels)
+        ours = through(self.make(channels=channels, batch_size=batch_size), x, *cuts)
+        assert ours.shape == x.shape
+        np.testing.assert_allclose(ours, through(self.make(channels=channels), x), atol=1e-6)
+
+    def test_the_mask_of_a_channel_is_applied_to_it(self):
+        """Each has one of its own: left all, right a quarter."""
+        x = noise(3000)
+        ours = through(self.make(lambda m: np.ones_like(m) * np.float32([1.0, 0.25])), x)
+        np.testing.assert_allclose(ours, x * [1.0, 0.25], atol=2e-6)
+
+    def test_mono_is_stereo_whose_sides_are_the_same_and_gets_the_mean_of_their_masks(self):
+        x = noise(4000, 1)
+        both = through(self.make(), np.repeat(x, 2, axis=1))
+        assert np.abs(both[:, 0] - both[:, 1]).max() > 0.01  # the network's masks are not the same
+        np.testing.assert_allclose(
+            through(self.make(channels=1), x, 777)[:, 0], both.mean(axis=1), atol=1e-6
+        )
+
+    def test_of_three_channels_the_third_is_mono(self):
+        x = noise(4000, 3)
+        ours = through(self.make(channels=3), x, 99, 2500)
+        np.testing.assert_allclose(ours[:, :2], through(self.make(), x[:, :2]), atol=1e-6)
+        np.testing.assert_allclose(ours[:, 2:], through(self.make(channels=1), x[:, 2:]), atol=1e-6)
+
+    @pytest.mark.parametrize(("channels", "batch_size"), [(1, 1), (2, 4), (3, 16)])
+    def test_the_delay_and_what_is_held_are_bounded(self, channels, batch_size):
+        stream, came, went = self.make(channels=channels, batch_size=batch_size), 0, 0
+        for _ in range(300):
+            came += 100
+            went += len(stream.push(noise(100, channels)))
+            assert 0 <= came - went <= stream.latency
+            held = sum(x.size for x in vars(stream).values() if isinstance(x, np.ndarray))
+            assert held < 3 * stream.latency * channels * STFT.bins / STFT.hop
+        assert went > 20_000
+
+    @pytest.mark.parametrize("channels", [1, 2, 3])
+    def test_shifts_are_averaged_by_channel(self, channels):
+        """The copies of a shift are seen together, and no two shifts are."""
+        x, shifts = noise(3000, channels), [0, 100, 7]
+        inner = self.make(channels=channels, copies=3)
+        ours = through(ShiftedFilter(inner, channels, shifts), x, 500)
+        expected = [
+            through(self.make(channels=channels), np.pad(x, ((shift, 100 - shift), (0, 0))))[shift:][:3000]
+            for shift in shifts
+        ]
+        np.testing.assert_allclose(ours, np.mean(expected, axis=0), atol=1e-6)
 
 
 class TestShiftedFilter:

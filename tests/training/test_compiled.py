@@ -79,6 +79,24 @@ def test_evaluation_is_of_the_loss_that_the_config_names(feed, rng):
     assert float(sums["patches"]) == 4
 
 
+@pytest.mark.parametrize("target", ["vocals", "in_phase"])
+def test_steps_are_of_the_target_that_the_config_names(feed, rng, target):
+    config, phase = small_config(target=target), Phase(0, False, False)
+    batch = random_batch(rng)
+    batch = batch._replace(in_phase=-batch.vocals)
+    step = training_step(config, phase, feed)
+    state = first_state(config, step, phase, feed)
+    variables = to_host(state.variables)
+    wanted = getattr(batch, target)
+    masks = config.network().apply(variables, batch.mixture)
+    sums = evaluation_step(config, feed)(state.variables, feed.parallel.shard(batch))
+    expected = np.square(masks * batch.mixture - wanted).mean(axis=(1, 2)).sum()
+    assert float(sums["loss"]) == pytest.approx(float(expected), rel=1e-5)
+    masks, _ = config.network().apply(variables, batch.mixture, train=True, mutable=["batch_stats"])
+    _, loss = step.run(state, feed.parallel.shard(batch))
+    assert float(loss) == pytest.approx(float(np.square(masks * batch.mixture - wanted).mean()), rel=1e-4)
+
+
 def test_what_was_compiled_in_the_background_is_not_compiled_again(feed, rng):
     compiled = []
 

@@ -36,13 +36,14 @@ class Parts:
       interruption: what tells the training of signals; one comes in the step `interrupt_in`.
       nonfinite_step: the first step whose loss is not finite, 0 for none.
       losses: of the validations to come.
+      scores: of the validation song, in dB, at those validations, where there is one.
     """
 
     def __init__(self, parallel):
         self.done = []
         self.interruption, self.interrupt_in = types.SimpleNamespace(signal=0, name=""), 0
         self.nonfinite_step = 0
-        self.losses = iter([0.5, 0.4])
+        self.losses, self.scores = iter([0.5, 0.4]), iter([])
         self.parallel = parallel
 
     def take(self, state, step, number, first_bad):
@@ -82,7 +83,21 @@ class Parts:
         """A checkpoint's."""
         assert model.keys() == {"params", "batch_stats"}
         assert int(training["step"]) == step
-        self.done.append(f"save {kind} {step} {facts['best_loss']:.1f}")
+        best = facts["best_loss"]
+        self.done.append(f"save {kind} {step} {best if best is None else format(best, '.1f')}")
+
+    def separate(self, predict):
+        """A validation song's."""
+        return "estimate"
+
+    def score(self, estimate):
+        """A validation song's."""
+        assert estimate == "estimate"
+        return {"sdr": next(self.scores), "sdr_mixture": -3.0, "sdr_silence": 0.0, "sdr_ideal": 9.0}
+
+    def clips(self, estimate):
+        """A validation song's."""
+        return {}
 
     def wait(self):
         """A checkpoint's."""
@@ -260,6 +275,65 @@ def test_a_frozen_encoder_is_set_free_at_the_change(training, parts, caplog):
     assert sorted(n for n, x in values.items() if x == {7}) == sorted(n for n in values if "decoder" in n)
     assert sorted(n for n, x in values.items() if x == {0}) == sorted(n for n in values if "encoder" in n)
     assert sum("down1" in name for name in values) == sum("up1" in name for name in values) == 2
+
+
+def best_of(training, parts, *, losses=(), scores=(), song=True, **changes):
+    """The saves of a run of four validations, at steps 4, 8, 12 and 16."""
+    parts.losses, parts.scores = iter(losses), iter(scores)
+    made = training(epochs=4, **changes)
+    made.song = parts if song else None
+    made.monitor.audio = lambda *_: None
+    made.take_steps(parts.interruption, 0.0)
+    return [x.removeprefix("save best ") for x in parts.done if x.startswith("save best")]
+
+
+class TestBest:
+    """Which checkpoint is the best, by what the config says."""
+
+    LOSSES, SCORES = (0.5, 0.4, 0.6, 0.4), (1.0, 0.5, 2.0, 2.0)
+
+    def test_by_the_loss_it_is_the_first_of_the_least(self, training, parts):
+        assert best_of(training, parts, losses=self.LOSSES, scores=self.SCORES) == ["4 0.5", "8 0.4"]
+
+    def test_by_the_sdr_it_is_the_first_of_the_highest(self, training, parts):
+        found = best_of(training, parts, losses=self.LOSSES, scores=self.SCORES, valid__best_by="sdr")
+        assert found == ["4 -1.0", "12 -2.0"]
+
+    def test_an_sdr_goes_on_from_the_one_before(self, training, parts):
+        found = best_of(
+            training, parts, losses=self.LOSSES, scores=self.SCORES, valid__best_by="sdr", best_loss=-1.5
+        )
+        assert found == ["12 -2.0"]
+
+    def test_by_time_it_is_the_last(self, training, parts):
+        found = best_of(training, parts, losses=self.LOSSES, scores=self.SCORES, valid__best_by="last")
+        assert found == [f"{step} None" for step in (4, 8, 12, 16)]
+
+    @pytest.mark.parametrize("measure", ["loss", "last"])
+    def test_a_process_without_the_song_does_the_same(self, training, parts, measure):
+        found = best_of(training, parts, losses=self.LOSSES, song=False, valid__best_by=measure)
+        assert [x.split()[0] for x in found] == {"loss": ["4", "8"], "last": ["4", "8", "12", "16"]}[
+            measure
+        ]
+
+    def test_by_the_sdr_all_processes_do_as_the_one_that_has_the_song(self, training, parts, monkeypatch):
+        """It is told to the others, which have nothing to say, whatever they know of those before."""
+        said, heard = iter([True, False, True, False]), []  # by that process, and by this one
+        monkeypatch.setattr(loop, "any_process", lambda flag: (heard.append(flag), next(said))[1])
+        made = training(valid__best_by="sdr")
+        for best in (None, -1.5):
+            made.best_loss = best
+            assert [made._is_best({"loss": 0.5}) for _ in range(2)] == [True, False]
+        assert heard == [False] * 4
+
+    def test_by_the_sdr_the_process_that_has_the_song_says_so(self, training, parts, monkeypatch):
+        heard = []
+        monkeypatch.setattr(loop, "any_process", lambda flag: (heard.append(flag), flag)[1])
+        made = training(valid__best_by="sdr")
+        made.song = parts
+        assert [made._is_best({"loss": 0.5, "sdr": x}) for x in (1.0, 0.5, 1.5)] == [True, False, True]
+        assert heard == [True, False, True]
+        assert made.best_loss == -1.5
 
 
 def test_speed_is_that_of_training_alone(training, parts, monkeypatch):

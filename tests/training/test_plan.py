@@ -2,6 +2,7 @@ import shutil
 
 import pytest
 
+from tests.conftest import tone, write_song
 from tests.small_network import small_config
 from vocalsep_jax.data.feed import Recipe
 from vocalsep_jax.data.songs import SongError
@@ -61,6 +62,24 @@ def test_built_in_songs_are_announced_loudly(caplog):
     assert "--config.data.root" in line.message
     assert [len(library.splits[split]) for split in ("train", "valid", "test")] == [3, 2, 0]
     assert library.splits["train"][2].fingerprint.endswith(" 3 train 2 4")
+
+
+def test_songs_at_other_speeds_and_music_without_a_voice_are_trained_on(song_root, tmp_path, caplog):
+    caplog.set_level("INFO")
+    write_song(tmp_path / "music" / "N - None", {"accompaniment": tone(150, 2)})
+    library = choose_songs(
+        small_config(
+            data__root=str(song_root),
+            data__valid_names=["B - Two"],
+            data__instrumentals=str(tmp_path / "music"),
+            data__speeds=[0.9, 1.1],
+        )
+    )
+    usual = ["A - One", "C - Three", "N - None"]
+    speeds = [f"{name} (speed {speed})" for speed in ("0.9", "1.1") for name in usual]
+    assert [song.name for song in library.splits["train"]] == usual + speeds
+    assert [song.name for song in library.splits["valid"]] == ["B - Two"]
+    assert f"{song_root}: 9 training songs; validation (" in caplog.messages[-1]
 
 
 def test_songs_that_are_not_there(song_root, tmp_path):

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import old_runs
 from tests.small_network import small_config
 from vocalsep_jax.runs.checkpoints import Checkpoints, has_checkpoint, save_model
 from vocalsep_jax.runs.folder import RunError, config_path
@@ -53,10 +54,8 @@ def stop(run, config, value=5.0, kind="latest"):
 def of_format(run, number):
     """Make a run's config.json one of an older format."""
     content = json.loads(config_path(run).read_text())
-    fields = content["config"]
-    del fields["model"]["network"]
-    fields["data"]["repair"] = fields["data"].pop("remix")
-    config_path(run).write_text(json.dumps(content | {"format": number}))
+    old_runs.make_older(content, number)
+    config_path(run).write_text(json.dumps(content))
 
 
 class TestCheckResumable:
@@ -89,6 +88,14 @@ class TestCheckResumable:
         config_path(run).unlink()
         with pytest.raises(RunError, match=r"checkpoints but no config\.json"):
             start.check_resumable(run, small_config())
+
+    def test_a_run_of_the_fourth_format_goes_on(self, run):
+        stop(run, small_config())
+        of_format(run, 4)
+        start.check_resumable(run, small_config())
+        for changes in ({"data__width": 2.0}, {"target": "in_phase"}, {"valid__best_by": "last"}):
+            with pytest.raises(RunError, match="holds a run with another config"):
+                start.check_resumable(run, small_config(**changes))
 
     def test_of_older_formats_only_the_third_goes_on(self, run):
         stop(run, small_config())

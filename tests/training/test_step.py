@@ -5,7 +5,7 @@ import optax
 import pytest
 
 from tests.small_network import TwoLayers, random_batch
-from vocalsep_jax.data.crops import Batch
+from vocalsep_jax.data.crops import TARGETS, Batch
 from vocalsep_jax.measures import losses
 from vocalsep_jax.models.unet import UNet, is_encoder
 from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
@@ -16,6 +16,7 @@ from vocalsep_jax.training.step import (
     make_eval_step,
     make_objective,
     make_train_step,
+    patch_qualities,
     trained_params,
 )
 
@@ -90,11 +91,77 @@ def test_rematerialisation_keeps_less_and_changes_nothing(rng, one_device):
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     # What a patch adds. Convolutions' outputs are all that has to be kept, float32, a half of it in `down1`
-    # and `up3` each; and the patch itself, as the three arrays of the batch.
+    # and `up3` each; and the patch itself, as the four arrays of the batch.
     (few, many), (few_anew, many_anew) = kept
     outputs = 4 * (2 * (4 * 8**2 + 8 * 4**2 + 16 * 2**2) + 32 + 16**2)
-    assert outputs <= (many_anew - few_anew) / 3 <= outputs + 4 * 4 * 16**2
+    assert outputs <= (many_anew - few_anew) / 3 <= outputs + 5 * 4 * 16**2
     assert many_anew - few_anew < 0.4 * (many - few)
+
+
+def of_another_phase(batch, rng):
+    """A batch whose part in phase is not its vocals."""
+    return batch._replace(
+        in_phase=(batch.vocals * rng.uniform(-1, 1, batch.vocals.shape)).astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_loss_is_of_the_target(rng, one_device, target):
+    """In training and in evaluation; metrics are of the vocals whatever it is."""
+    batch = of_another_phase(random_batch(rng), rng)
+    state = create_state(SMALL, optax.sgd(0.0), 0, (32, 32))
+    mask, _ = TwoLayers().apply(state.variables, batch.mixture, train=True, mutable=["batch_stats"])
+    expected = np.mean((mask * batch.mixture - getattr(batch, target)) ** 2)
+    step = one_device.wrap(make_train_step(SMALL, optax.sgd(0.0), losses.mse, target), donate=False)
+    _, loss = step(one_device.replicate(state), one_device.shard(batch))
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+    mask = TwoLayers().apply(state.variables, batch.mixture)
+    each = np.mean((mask * batch.mixture - getattr(batch, target)) ** 2, axis=(1, 2))
+    step = one_device.wrap(make_eval_step(SMALL, losses.mse, target), donate=False)
+    sums = step(one_device.replicate(state.variables), one_device.shard(batch))
+    assert float(sums["loss"]) == pytest.approx(float(each.sum()), rel=1e-5)
+
+    qualities = patch_qualities(losses.mse, mask, batch, target)
+    np.testing.assert_allclose(qualities["loss"], each, rtol=1e-5)
+    of_vocals = patch_qualities(losses.mse, mask, batch)
+    for name in qualities.keys() - {"loss"}:
+        np.testing.assert_array_equal(qualities[name], of_vocals[name])
+
+
+def test_without_a_target_it_is_the_vocals(rng, one_device):
+    batch, mask = of_another_phase(random_batch(rng), rng), rng.random((4, 32, 32)).astype(np.float32)
+    default, named = (patch_qualities(losses.l1, mask, batch, *x) for x in ((), ("vocals",)))
+    np.testing.assert_array_equal(default["loss"], named["loss"])
+
+
+def test_stereo_patches_are_trained_on_and_evaluated(rng, one_device):
+    """Channels are averaged in all that is measured."""
+    left, right = (of_another_phase(random_batch(rng), rng) for _ in range(2))
+    batch = Batch(
+        *(
+            np.stack(pair, axis=-1) if pair[0].ndim > 1 else pair[0]
+            for pair in zip(left, right, strict=True)
+        )
+    )
+    model, optimizer = TwoLayers(channels=2, axis_name=AXIS), optax.adamw(1e-2)
+    state = create_state(model, optimizer, 0, (32, 32, 2))
+    mask = TwoLayers(channels=2).apply(state.variables, batch.mixture)
+    step = one_device.wrap(make_eval_step(model, losses.mse, "in_phase"), donate=False)
+    sums = step(one_device.replicate(state.variables), one_device.shard(batch))
+    error = np.square(mask * batch.mixture - batch.in_phase)
+    assert float(sums["loss"]) == pytest.approx(float(np.sum(error.mean(axis=(1, 2, 3)))), rel=1e-5)
+    # The ratio mask and the binary one are as large as two patches.
+    ideal = batch.vocals / np.maximum(batch.vocals + batch.accompaniment, 1e-10)
+    agree = (2 * np.sum(mask * ideal, axis=(1, 2, 3)) + 1) / (np.sum(mask + ideal, axis=(1, 2, 3)) + 1)
+    assert float(sums["soft_dice"]) == pytest.approx(float(agree.sum()), rel=1e-4)
+
+    step = one_device.wrap(make_train_step(model, optimizer, losses.mse, "in_phase"), donate=True)
+    state, seen = one_device.replicate(state), []
+    for _ in range(20):
+        state, loss = step(state, one_device.shard(batch))
+        seen.append(float(loss))
+    assert seen[-1] < 0.95 * seen[0]
 
 
 def test_the_first_step_that_is_not_finite_is_remembered(rng, one_device):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,6 +59,18 @@ def test_the_song_is_separated_whole_in_batches_of_one_size(song, stems):
 
     np.testing.assert_allclose(song.separate(predict), 0.5 * stems.mixture, atol=1e-5)
     assert shapes == {(SONG_BATCH, 32, 32)}
+
+
+def test_a_stereo_network_sees_left_and_right_of_the_song_together(song, stems):
+    shapes = set()
+
+    def predict(magnitudes):
+        shapes.add(magnitudes.shape)
+        return np.full_like(magnitudes, 1) * np.float32([0.5, 0.25])
+
+    stereo = dataclasses.replace(song, config=small_config(data__channels="stereo"))
+    np.testing.assert_allclose(stereo.separate(predict), [0.5, 0.25] * stems.mixture, atol=1e-5)
+    assert shapes == {(SONG_BATCH, 32, 32, 2)}
 
 
 def test_scores_stand_beside_what_they_are_measured_against(song, stems):

@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("tensorflow_datasets", reason="needs the train extra")
 
+from tests import old_runs
 from tests.conftest import ROOT, write_song
 from tests.small_network import FIELDS, small_config
 from vocalsep_jax.data.pipeline import PatchPipeline
@@ -164,7 +165,7 @@ def test_validation_is_of_all_patches_and_the_whole_song_with_the_saved_model(fi
     """12 patches in batches of 8: the short last batch neither dropped nor counted twice."""
     settings = config()
     store = prepare(find_library(songs), 8000, settings.data.cache)["valid"]
-    patches = list(PatchPipeline(store, settings.stft, 32, 1).validation(12))
+    patches = list(PatchPipeline(store, settings.stft, 32, 1, settings.data).validation(12))
     model = settings.network()
     shapes = jax.eval_shape(model.init, jax.random.key(0), patches[0].mixture)
     best, step = restore_model(finished, shapes)
@@ -204,17 +205,16 @@ def test_stopping_and_resuming_changes_nothing(stopped, finished, config, tmp_pa
     assert_same(run, finished)
 
 
-def test_a_run_of_the_third_format_goes_on_bit_for_bit(stopped, finished, config, tmp_path):
-    """The version before left it: with `data.repair`, and without a name for the network there was."""
+@pytest.mark.parametrize("format", [3, 4])
+def test_a_run_of_an_earlier_format_goes_on_bit_for_bit(stopped, finished, config, tmp_path, format):
+    """Such as earlier versions left it: without what is new, the third with `data.repair`."""
     run = shutil.copytree(stopped, tmp_path / "run")
     content = json.loads(config_path(run).read_text())
-    content["format"] = 3
-    del content["config"]["model"]["network"]
-    content["config"]["data"]["repair"] = content["config"]["data"].pop("remix")
+    old_runs.make_older(content, format)
     config_path(run).write_text(json.dumps(content))
     assert train_and_evaluate(config(), run) == Outcome(8)
     assert_same(run, finished)
-    assert read_record(run).format == 3
+    assert read_record(run).format == format
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ class HostFeed:
                 recipe.stft,
                 recipe.patch_frames,
                 recipe.batch_size,
+                recipe.augmentation,
                 jax.process_index(),
                 jax.process_count(),
                 stft_on,
@@ -43,7 +44,7 @@ class HostFeed:
     def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
         """See `Feed`; a step at a time."""
         del until
-        batches = self._train.training(self._recipe.seed, self._recipe.augmentation, first, last)
+        batches = self._train.training(self._recipe.seed, first, last)
         ahead: deque[Work] = deque()
         for batch in batches:
             ahead.append(Work(1, self._parallel.shard(batch)))

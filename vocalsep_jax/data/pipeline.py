@@ -6,6 +6,7 @@ says which crops, and how they are changed. A process makes only its own slice o
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,9 +15,10 @@ import numpy as np
 
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data import sampling
-from vocalsep_jax.data.crops import Batch, Crops, read_crops
+from vocalsep_jax.data.augmentation import Augmentation, bends_of, channels_of, equalizer_basis
+from vocalsep_jax.data.crops import NO_MAGNITUDE, Batch, Crops, read_crops
 from vocalsep_jax.data.prepared import SongStore
-from vocalsep_jax.data.sampling import Augmentation, SamplePlan
+from vocalsep_jax.data.sampling import SamplePlan
 from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.runtime.quiet_tensorflow import tf
 
@@ -37,6 +39,7 @@ class PatchPipeline:
         stft: Stft,
         patch_frames: int,
         batch_size: int,
+        augmentation: Augmentation,
         process_index: int = 0,
         process_count: int = 1,
         stft_on: str = "host",
@@ -48,6 +51,7 @@ class PatchPipeline:
           stft: the transform; its frames are uncentred.
           patch_frames: T.
           batch_size: of the global batch; a process makes `batch_size / process_count` of it.
+          augmentation: how training samples are changed, and how many channels all have.
           process_index, process_count: which slice of the batch is made here.
           stft_on: `host` or `device`.
 
@@ -61,13 +65,13 @@ class PatchPipeline:
         self._stft_on = stft_on
         self._frames = patch_frames
         self._batch = batch_size
+        self._augmentation = augmentation
+        self._channels, self._bends = channels_of(augmentation), bends_of(augmentation)
         self._share = batch_size // process_count
         self._first = process_index * self._share
         self.patch_samples = stft.samples(patch_frames)
 
-    def training(
-        self, seed: int, augmentation: Augmentation, first_step: int, last_step: int
-    ) -> Iterator[Batch | Crops]:
+    def training(self, seed: int, first_step: int, last_step: int) -> Iterator[Batch | Crops]:
         """Batches of steps `first_step` to `last_step - 1`; step s holds samples `s B ... (s + 1) B - 1`.
 
         Batches are NumPy, `[B / processes, ...]`, all weights 1.
@@ -77,7 +81,7 @@ class PatchPipeline:
             index = (step * self._batch + self._first + np.arange(self._share)).astype(np.uint32)
             table = self._store.table
             ones = np.ones(self._share)
-            return sampling.training_plan(seed, index, table, self.patch_samples, augmentation), ones
+            return sampling.training_plan(seed, index, table, self.patch_samples, self._augmentation), ones
 
         return self._batches(plan, first_step, last_step)
 
@@ -87,7 +91,7 @@ class PatchPipeline:
         The last batch is filled up with patches of weight 0.
         """
         plan, steps = sampling.validation_batches(
-            patches, self._store.table, self.patch_samples, self._batch
+            patches, self._store.table, self.patch_samples, self._augmentation, self._batch
         )
         return self._batches(lambda step: plan(step, self._first, self._share), 0, steps)
 
@@ -96,10 +100,12 @@ class PatchPipeline:
         weight = np.ones(self._share, np.float32)
         if self._stft_on == "device":
             crops = np.zeros((self._share, 2, self.patch_samples), np.int16)
-            gains = np.zeros((self._share, 2), np.float32)
-            return Crops(crops, crops, gains, gains, weight)
-        magnitude = np.zeros((self._share, self._stft.bins, self._frames), np.float32)
-        return Batch(magnitude, magnitude, magnitude, weight)
+            gains = np.zeros((self._share, self._channels, 2), np.float32)
+            bends = np.zeros((self._share, self._bends), np.float32)
+            return Crops(crops, crops, gains, gains, weight, bends, bends)
+        shape = (self._stft.bins, self._frames) + ((self._channels,) if self._channels > 1 else ())
+        magnitude = np.zeros((self._share, *shape), np.float32)
+        return Batch(magnitude, magnitude, magnitude, weight, magnitude)
 
     def _batches(
         self, plan: Callable[[int], tuple[SamplePlan, np.ndarray]], first: int, last: int
@@ -110,9 +116,9 @@ class PatchPipeline:
 
         @tf.autograph.experimental.do_not_convert
         def read(step: Any) -> Crops:
-            kinds = [tf.int16, tf.int16, tf.float32, tf.float32, tf.float32]
-            crops = Crops(*tf.numpy_function(crops_of, [step], kinds))
-            for field, shape in zip(crops, [(2, self.patch_samples)] * 2 + [(2,)] * 2 + [()], strict=True):
+            crops = Crops(*tf.numpy_function(crops_of, [step], [tf.int16] * 2 + [tf.float32] * 5))
+            shapes = [(2, self.patch_samples)] * 2 + [(self._channels, 2)] * 2 + [()] + [(self._bends,)] * 2
+            for field, shape in zip(crops, shapes, strict=True):
                 field.set_shape((self._share, *shape))
             return crops
 
@@ -127,11 +133,11 @@ class PatchPipeline:
 
     @tf.autograph.experimental.do_not_convert
     def _patches(self, crops: Crops) -> Batch:
-        """Crops as magnitudes `[B, F, T]`."""
+        """`crops.patches`, computed by TensorFlow."""
         stems = tf.stack(
             [
-                _one_channel(crops.vocals, crops.vocals_gains),
-                _one_channel(crops.accompaniment, crops.accompaniment_gains),
+                _channels(crops.vocals, crops.vocals_gains),
+                _channels(crops.accompaniment, crops.accompaniment_gains),
             ]
         )
         spectra = tf.signal.stft(
@@ -141,21 +147,29 @@ class PatchPipeline:
             fft_length=self._stft.n_fft,
             window_fn=lambda length, dtype: tf.signal.hann_window(length, True, dtype),
         )
-        real, imaginary = (
-            tf.concat(
-                [part, part[:1] + part[1:]], axis=0
-            )  # the transform is linear: the mixture's is the sum
-            for part in (tf.math.real(spectra), tf.math.imag(spectra))
-        )
+        real, imaginary = tf.math.real(spectra), tf.math.imag(spectra)
+        if self._bends:
+            bends = tf.stack([crops.vocals_bends, crops.accompaniment_bends])
+            decibels = tf.einsum("nbe,ef->nbf", bends, equalizer_basis(self._stft.bins))
+            curves = tf.exp(math.log(10) / 20 * decibels)[:, :, None, None]
+            real, imaginary = real * curves, imaginary * curves
+        # The transform is linear: the mixture's is the sum.
+        real, imaginary = (tf.concat([x, x[:1] + x[1:]], axis=0) for x in (real, imaginary))
         # TensorFlow's own magnitude of complex numbers takes as long as the transform.
         magnitudes = tf.sqrt(real * real + imaginary * imaginary)
-        vocals, accompaniment, mixture = tf.unstack(tf.transpose(magnitudes, [0, 1, 3, 2]))
-        return Batch(mixture, vocals, accompaniment, crops.weight)
+        common = real[:1] * real[2:] + imaginary[:1] * imaginary[2:]
+        in_phase = common / tf.maximum(magnitudes[2:], NO_MAGNITUDE)
+        # [4, B, K, T, F] to [4, B, F, T, K], or [4, B, F, T].
+        parts = tf.transpose(tf.concat([magnitudes, in_phase], axis=0), [0, 1, 4, 3, 2])
+        if self._channels == 1:
+            parts = parts[..., 0]
+        vocals, accompaniment, mixture, in_phase = tf.unstack(parts)
+        return Batch(mixture, vocals, accompaniment, crops.weight, in_phase)
 
 
-def _one_channel(x: Any, gains: Any) -> Any:
-    """`[B, C, S]` integers to `[B, S]` sample values."""
-    return tf.reduce_sum(tf.cast(x, tf.float32) * gains[:, :, None], axis=1)
+def _channels(x: Any, gains: Any) -> Any:
+    """`[B, C, S]` integers to `[B, K, S]` sample values."""
+    return tf.reduce_sum(tf.cast(x, tf.float32)[:, None] * gains[..., None], axis=2)
 
 
 def _with_our_errors(batches: Iterator[Any]) -> Iterator[Any]:

@@ -138,10 +138,10 @@ def _are_resident(
 
 
 def loudest_patch(store: SongStore, recipe: Recipe) -> Batch:
-    """Of the first validation patches, that in which the voice is loudest: `[1, F, T]` each, NumPy."""
+    """Of the first validation patches, that in which the voice is loudest: arrays of one patch, NumPy."""
     count = min(recipe.valid_patches, _LOOKED_AT)
-    plan = validation_plan(recipe.valid_patches, store.table, recipe.crop)
+    plan = validation_plan(recipe.valid_patches, store.table, recipe.crop, recipe.augmentation)
     crops = read_crops(store, SamplePlan(*(x[:count] for x in plan)), recipe.crop, np.ones(count))
     batch = jax.device_get(jax.jit(lambda crops: patches(crops, recipe.stft))(crops))
-    best = int(np.argmax(np.sum(np.square(batch.vocals), axis=(1, 2))))
+    best = int(np.argmax(np.sum(np.square(batch.vocals).reshape(count, -1), axis=1)))
     return Batch(*(x[best : best + 1] for x in batch))

@@ -88,6 +88,8 @@ class ResidentSongs(NamedTuple):
             read("accompaniment", plan.other_song, plan.other_start),
             *gains(plan, self.scales),
             weight,
+            plan.voice_bends,
+            plan.other_bends,
         )
 
 

@@ -106,7 +106,7 @@ class ResidentFeed:
         """See `Feed`."""
         recipe = self._recipe
         plan, steps = validation_batches(
-            recipe.valid_patches, self._valid_table, recipe.crop, recipe.batch_size
+            recipe.valid_patches, self._valid_table, recipe.crop, recipe.augmentation, recipe.batch_size
         )
         for step in range(steps):
             samples = self._parallel.shard(plan(step, self._first, self._share))

@@ -15,7 +15,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vocalsep_jax.data.augmentation import Augmentation, Draw, stem_gains
+from vocalsep_jax.data.augmentation import (
+    Augmentation,
+    Draw,
+    bends_of,
+    plain_gains,
+    random_bends,
+    stem_gains,
+)
 from vocalsep_jax.data.random_numbers import below, random_words, uniform
 
 VOICED_BLOCK_SECONDS = 0.25
@@ -33,12 +40,14 @@ class SongTable(NamedTuple):
       voiced: int32 `[blocks]`, first samples, in their song, of the blocks in which the voice sounds.
       first_voiced: int32 `[songs]`, where in `voiced` a song's blocks begin.
       voiced_count: int32 `[songs]`, how many a song has.
+      sung: int32 `[songs with voice]`, the numbers of the songs that have any; all, if none has.
     """
 
     samples: Any
     voiced: Any
     first_voiced: Any
     voiced_count: Any
+    sung: Any
 
     @classmethod
     def of(cls, samples: Sequence[int], voiced: Sequence[np.ndarray]) -> SongTable:
@@ -46,7 +55,10 @@ class SongTable(NamedTuple):
         counts = np.array([len(blocks) for blocks in voiced], np.int32)
         flat = np.concatenate([*voiced, [0]])  # never empty, so that it can be indexed
         ends = np.cumsum(counts, dtype=np.int32)
-        return cls(np.array(samples, np.int32), flat.astype(np.int32), ends - counts, counts)
+        sung = np.flatnonzero(counts) if counts.any() else np.arange(len(counts))
+        return cls(
+            np.array(samples, np.int32), flat.astype(np.int32), ends - counts, counts, sung.astype(np.int32)
+        )
 
 
 class SamplePlan(NamedTuple):
@@ -55,8 +67,9 @@ class SamplePlan(NamedTuple):
     Attributes:
       voice_song, other_song: int32 `[n]`, indices of the songs that vocals and accompaniment come from.
       voice_start, other_start: int32 `[n]`, first sample of the crop in them.
-      voice_gains, other_gains: float32 `[n, C]`, what left and right are multiplied with before they are
-        summed.
+      voice_gains, other_gains: float32 `[n, K, C]`, what left and right are multiplied with before they
+        are summed, for each channel of the sample.
+      voice_bends, other_bends: float32 `[n, E]`, dB of the bends of their equalisers.
     """
 
     voice_song: Any
@@ -65,6 +78,8 @@ class SamplePlan(NamedTuple):
     other_song: Any
     other_start: Any
     other_gains: Any
+    voice_bends: Any
+    other_bends: Any
 
 
 def training_plan(
@@ -72,13 +87,14 @@ def training_plan(
 ) -> SamplePlan:
     """The plan of samples `index`, uint32 `[n]`, of the stream of `seed`.
 
-    Every song is as likely as any other, whatever its length. `crop` is the length of a sample; songs
+    Voices come from songs that have one, remixed accompaniments from all. Every such song is as likely as
+    any other, whatever its length. `crop` is the length of a sample; songs
     shorter than that are read from their start (and padded with zeros by the reader).
     """
     words = random_words(seed, index, Draw.COUNT)
     count = xp.asarray(np.full(1, len(songs.samples), np.int32))
     room = xp.maximum(songs.samples - crop, 0)
-    song = below(words[Draw.SONG], count)
+    song = songs.sung[below(words[Draw.SONG], xp.asarray(np.full(1, len(songs.sung), np.int32)))]
     start = below(words[Draw.START], room[song] + 1)
 
     # Where the voice sounds: a voiced block begins at a random place within the crop.
@@ -92,6 +108,7 @@ def training_plan(
     elsewhere = below(words[Draw.OTHER_SONG], count)
     anywhere = below(words[Draw.OTHER_START], room[elsewhere] + 1)
     voice_gains, other_gains = stem_gains(augmentation, words, xp)
+    voice_bends, other_bends = random_bends(augmentation, words, xp)
     return SamplePlan(
         voice_song=song,
         voice_start=start,
@@ -99,23 +116,28 @@ def training_plan(
         other_song=xp.where(remixed, elsewhere, song),
         other_start=xp.where(remixed, anywhere, start),
         other_gains=other_gains,
+        voice_bends=voice_bends,
+        other_bends=other_bends,
     )
 
 
-def validation_plan(count: int, songs: SongTable, crop: int) -> SamplePlan:
-    """`count` fixed samples, unchanged, spread evenly over the songs and over each song's length; NumPy."""
+def validation_plan(count: int, songs: SongTable, crop: int, augmentation: Augmentation) -> SamplePlan:
+    """`count` fixed samples, spread evenly over the songs and over each song's length; NumPy.
+
+    They are unchanged: of `augmentation` only the number of channels matters.
+    """
     index = np.arange(count)
     total = len(songs.samples)
     song = (index % total).astype(np.int32)
     place, places = index // total, -(-(count - song) // total)
     room = np.maximum(songs.samples - crop, 0)
     start = ((place + 0.5) / places * room[song]).astype(np.int32)
-    mean = np.full((count, 2), 0.5, np.float32)
-    return SamplePlan(song, start, mean, song, start, mean)
+    plain, unbent = plain_gains(count, augmentation), np.zeros((count, bends_of(augmentation)), np.float32)
+    return SamplePlan(song, start, plain, song, start, plain, unbent, unbent)
 
 
 def validation_batches(
-    count: int, songs: SongTable, crop: int, batch_size: int
+    count: int, songs: SongTable, crop: int, augmentation: Augmentation, batch_size: int
 ) -> tuple[Callable[[int, int, int], tuple[SamplePlan, np.ndarray]], int]:
     """The samples of `validation_plan` in global batches of `batch_size`.
 
@@ -124,7 +146,7 @@ def validation_batches(
       their weights, float32 `[n]`: 1, or 0 for the samples that the last batch is filled up with; and the
       number of steps.
     """
-    whole = validation_plan(count, songs, crop)
+    whole = validation_plan(count, songs, crop, augmentation)
 
     def plan(step: int, first: int, places: int) -> tuple[SamplePlan, np.ndarray]:
         index = step * batch_size + first + np.arange(places)

@@ -1,12 +1,13 @@
 """Songs as stems: what a song and a library of songs are, and the songs in a folder on disk.
 
-A song may lie on disk in three layouts. Above the songs there may be folders `train/`, `valid/` and
+A song may lie on disk in four layouts. Above the songs there may be folders `train/`, `valid/` and
 `test/`.
 
 * MUSDB18-HQ: `<Artist - Title>/{mixture,vocals,drums,bass,other}.wav`
 * any stems: `<name>/vocals.*` with `<name>/accompaniment.*` or `<name>/mixture.*`, with any suffix of
   `audio.files.SUFFIXES`
 * MUSDB18: `<Artist - Title>.stem.mp4`, which needs the `av` extra
+* music without a voice: `<name>/accompaniment.*` alone; it is trained on, and never validated on
 
 Training mixes vocals and accompaniment itself, even if a mixture is given. When the song is scored, the
 given mixture is what is separated.
@@ -16,6 +17,7 @@ Axis letters: `S` samples, `C` channels. Sample values are floats with full scal
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -91,11 +93,13 @@ class Song:
       name: unique within a library, usually "Artist - Title".
       load: maps a sample rate in Hz to the stems, which it reads or generates; may raise SongError.
       fingerprint: another one whenever `load` may give other stems.
+      voiceless: whether there is no voice in it: its vocals are zeros.
     """
 
     name: str
     load: Callable[[int], Stems]
     fingerprint: str
+    voiceless: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,12 @@ class Library:
 
 
 def find_library(
-    root: str | Path, *, valid_songs: int = 0, valid_names: Sequence[str] = (), seed: int = 0
+    root: str | Path,
+    *,
+    valid_songs: int = 0,
+    valid_names: Sequence[str] = (),
+    instrumentals: str | Path = "",
+    seed: int = 0,
 ) -> Library:
     """Find the songs in a folder and choose those to validate on.
 
@@ -137,6 +146,8 @@ def find_library(
       root: the folder.
       valid_songs: how many songs are chosen at random; a tenth of the training songs, at least one, if 0.
       valid_names: names of the songs to validate on; may be empty.
+      instrumentals: a folder of music without a voice, to train on too: every audio file in it, and every
+        `<name>/accompaniment.*`; none if empty.
       seed: of the random choice.
 
     Raises:
@@ -169,22 +180,45 @@ def find_library(
         valid, choice = [*valid, *musdb], "MUSDB18's published list"
     elif valid:
         choice = "the folder valid/"
-    elif len(train) > 1:
-        count = min(valid_songs or max(1, len(train) // 10), len(train) - 1)
-        order = np.random.default_rng(seed).permutation(len(train))
-        valid, choice = [train[i] for i in sorted(order[:count])], f"chosen by seed {seed}"
+    elif len(sung := [s for s in train if not s.voiceless]) > 1:
+        count = min(valid_songs or max(1, len(sung) // 10), len(sung) - 1)
+        order = np.random.default_rng(seed).permutation(len(sung))
+        valid, choice = [sung[i] for i in sorted(order[:count])], f"chosen by seed {seed}"
     else:
         choice = "none"
     chosen = {s.name for s in valid}
+    more = find_instrumentals(instrumentals) if instrumentals else []
+    if twice := sorted({s.name for s in more} & everything.keys()):
+        raise SongError(f"{instrumentals}: {twice[0]!r} is the name of a song in {root} too; rename one")
     return Library(
         source=str(root),
         splits={
-            "train": tuple(s for s in everything.values() if s.name not in chosen),
+            "train": (*(s for s in everything.values() if s.name not in chosen), *more),
             "valid": tuple(valid),
             "test": tuple(found.get("test", ())),
         },
         validation_choice=choice,
     )
+
+
+def find_instrumentals(folder: str | Path) -> list[Song]:
+    """The music without a voice in a folder: its audio files, and its songs that are accompaniment alone.
+
+    Raises:
+      SongError: if there is none, or two have the same name.
+    """
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise SongError(f"{folder}: no such folder; give the folder that holds music without a voice")
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in SUFFIXES]
+    shown = [p for p in files if not p.name.startswith(".") and not p.name.endswith(STEM_FILE_SUFFIX)]
+    found = [_voiceless(path.stem, path) for path in shown]
+    found += [song for song in _find_songs(folder) if song.voiceless]
+    if not found:
+        raise SongError(f"{folder}: holds no music without a voice: no audio file, no accompaniment alone")
+    if twice := sorted({n for n in names(found) if names(found).count(n) > 1}):
+        raise SongError(f"{folder}: two songs are called {twice[0]!r}; rename one")
+    return found
 
 
 def check_trainable(library: Library) -> None:
@@ -227,6 +261,8 @@ def stem_folder(entry: Path) -> Song | None:
     files = _stem_files(entry)
     if "vocals" in files and _accompaniment_of(files):
         return _song(entry.name, _load_folder, files)
+    if files.keys() == {"accompaniment"}:
+        return _voiceless(entry.name, files["accompaniment"])
     if files:
         log.warning(
             "%s: skipped, it needs vocals.* and one of accompaniment.*, mixture.* or "
@@ -300,6 +336,36 @@ def as_stereo(samples: np.ndarray, path: Path) -> np.ndarray:
             f"{path}: has {samples.shape[1]} channels; training songs are mono or stereo, mix it down"
         )
     return np.repeat(samples, 2, axis=1) if samples.shape[1] == 1 else samples
+
+
+def _voiceless(name: str, path: Path) -> Song:
+    """Music without a voice."""
+
+    def load(name: str, files: dict[str, Path], rate: int) -> Stems:
+        accompaniment = _read_stereo(files["accompaniment"], rate)
+        return Stems(np.zeros_like(accompaniment), accompaniment)
+
+    return dataclasses.replace(_song(name, load, {"accompaniment": path}), voiceless=True)
+
+
+def at_speeds(library: Library, speeds: Sequence[float]) -> Library:
+    """A library whose training songs are there at each of `speeds`, too, as other singers and players.
+
+    A song at speed 1.1 is shorter by that factor, and higher in pitch: it is resampled. Other splits stay.
+    """
+    train = library.splits["train"]
+    more = [_at_speed(song, speed) for speed in speeds if speed != 1 for song in train]
+    return dataclasses.replace(library, splits=library.splits | {"train": (*train, *more)})
+
+
+def _at_speed(song: Song, speed: float) -> Song:
+    def load(rate: int) -> Stems:
+        stems = song.load(rate)
+        played = round(rate * speed)
+        return Stems(*(resample(x, played, rate) for x in (stems.vocals, stems.accompaniment)))
+
+    name = f"{song.name} (speed {speed:g})"
+    return dataclasses.replace(song, name=name, load=load, fingerprint=f"{song.fingerprint} {speed:g}")
 
 
 def _load_folder(name: str, files: dict[str, Path], rate: int) -> Stems:

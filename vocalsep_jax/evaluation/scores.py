@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from vocalsep_jax.audio.masks import apply_resampled_mask, ideal_ratio_mask
@@ -38,13 +40,30 @@ def baselines(song: Stems, stft: Stft, *, sample_rate: int, mask_rate: int) -> d
 
 
 def score_song(
-    song: Stems, sample_rate: int, separator: Separator, *, leakage: bool = False
-) -> dict[str, float]:
-    """uSDR in dB of the estimate and the baselines of a song at `sample_rate` Hz; leakage, if wanted."""
-    estimate = separator.separate(song.mixture, sample_rate)["vocals"]
-    scores = baselines(song, separator.stft, sample_rate=sample_rate, mask_rate=separator.sample_rate)
-    scores["estimate"] = usdr(song.vocals, estimate)
-    if leakage:
-        estimate = separator.separate(song.accompaniment, sample_rate)["vocals"]
-        scores["leakage"] = metrics.leakage(song.accompaniment, estimate)
+    song: Stems, sample_rate: int, separators: Mapping[str, Separator], *, leakage: bool = False
+) -> dict[str, float | None]:
+    """uSDR in dB of estimates and baselines of a song at `sample_rate` Hz; leakage, if wanted.
+
+    Args:
+      song: its stems at `sample_rate`.
+      sample_rate: Hz, at which the scores are taken.
+      separators: by name. The ideal mask is at the first one's STFT.
+      leakage: whether the accompaniment alone is separated, too.
+
+    Returns:
+      `mixture`, `silence`, `ideal` and the names; for each of them `<name> leakage`, or `leakage` if there
+      is one. None where there is no score: of vocals or music that are silent.
+    """
+    first = next(iter(separators.values()))
+    scores: dict[str, float | None] = {}
+    scores |= baselines(song, first.stft, sample_rate=sample_rate, mask_rate=first.sample_rate)
+    for name, separator in separators.items():
+        scores[name] = usdr(song.vocals, separator.separate(song.mixture, sample_rate)["vocals"])
+    if metrics.is_silent(song.vocals):
+        scores = dict.fromkeys(scores)
+    for name, separator in separators.items() if leakage else ():
+        taken = separator.separate(song.accompaniment, sample_rate)["vocals"]
+        key = f"{name} leakage" if len(separators) > 1 else "leakage"
+        silent = metrics.is_silent(song.accompaniment)
+        scores[key] = None if silent else metrics.leakage(song.accompaniment, taken)
     return scores

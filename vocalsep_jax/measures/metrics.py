@@ -13,14 +13,18 @@ from vocalsep_jax.audio.masks import ratio_mask
 
 Array = jax.Array
 
+SILENCE = 1e-4
+"""Peak below which a waveform is taken for silent: -80 dB of full scale."""
+
 
 def dice_coefficient(prediction: Array, target: Array) -> Array:
     """`(2 sum(p t) + 1) / (sum(p) + sum(t) + 1)` of each patch: two `[B, F, T]` -> `[B]`.
 
     The 1 makes two empty masks agree (DICE 1).
     """
-    overlap = jnp.sum(prediction * target, axis=(1, 2))
-    total = jnp.sum(prediction, axis=(1, 2)) + jnp.sum(target, axis=(1, 2))
+    axes = tuple(range(1, prediction.ndim))  # frequency, time and, in stereo, channels
+    overlap = jnp.sum(prediction * target, axis=axes)
+    total = jnp.sum(prediction, axis=axes) + jnp.sum(target, axis=axes)
     return (2.0 * overlap + 1.0) / (total + 1.0)
 
 
@@ -92,3 +96,61 @@ def leakage(music: np.ndarray, estimate: np.ndarray) -> float:
     """
     music = np.asarray(music, np.float64)
     return -usdr(music, music - estimate)  # the error of the rest is what was taken
+
+
+def is_silent(samples: np.ndarray) -> bool:
+    """Whether `[S, C]` stays below `SILENCE`: as a reference it has no score."""
+    return bool(np.abs(samples).max() < SILENCE)
+
+
+def frames_of(samples: np.ndarray, window: int) -> np.ndarray:
+    """The whole frames of `[S, C]`: float64 `[N, window, C]`; one of S samples if there are fewer."""
+    window = min(window, len(samples))
+    count = len(samples) // window
+    return np.asarray(samples[: count * window], np.float64).reshape(count, window, -1)
+
+
+def silent_frames(samples: np.ndarray, window: int) -> np.ndarray:
+    """Which frames of `window` samples of `[S, C]` stay below `SILENCE`: bool `[N]`."""
+    return np.abs(frames_of(samples, window)).max(axis=(1, 2)) < SILENCE
+
+
+def frame_usdr(
+    reference: np.ndarray, estimate: np.ndarray, window: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`usdr` of each frame, and what it is made of.
+
+    Args:
+      reference, estimate: `[S, C]`, the same shape.
+      window: samples of a frame.
+
+    Returns:
+      float64 `[N]` each: the uSDR in dB, the energy of the reference, the energy of the error.
+    """
+    truth, guess = frames_of(reference, window), frames_of(estimate, window)
+    signal, error = np.sum(truth**2, axis=(1, 2)), np.sum((truth - guess) ** 2, axis=(1, 2))
+    return 10 * np.log10((signal + 1e-7) / (error + 1e-7)), signal, error
+
+
+def predicted_energy_at_silence(reference: np.ndarray, estimate: np.ndarray, window: int) -> float | None:
+    """PES: the mean level, in dB, of what is estimated where the reference is silent; lower is better.
+
+    `mean over silent frames of 10 log10(e + 1e-12)`, where `e` is the energy of the estimate in the frame,
+    the sum of squares over its samples, averaged over channels (Schulze-Forster, Doire, Richard & Badeau,
+    "Weakly Informed Audio Source Separation", WASPAA 2019). An estimate that is silent there, too, has the
+    floor, -120 dB. There, frames are silent that are exactly zero; here, those that stay below `SILENCE`,
+    since coding and dithering leave no zeros.
+
+    Args:
+      reference, estimate: `[S, C]`, the same shape; full scale is 1.0.
+      window: samples of a frame; one second is usual. Frames do not overlap; an incomplete last one is
+        left out.
+
+    Returns:
+      dB, or None if no frame of the reference is silent.
+    """
+    silent = silent_frames(reference, window)
+    if not silent.any():
+        return None
+    energy = np.sum(frames_of(estimate, window)[silent] ** 2, axis=1).mean(axis=1)
+    return float(np.mean(10 * np.log10(energy + 1e-12)))

@@ -1,11 +1,13 @@
 """What the network sees of a magnitude spectrogram: its frequency scale and its amplitude scale.
 
-Axis letters: `F` linear frequency bins, `G` bins of the network's frequency scale, `T` frames.
+Axis letters: `B` batch, `F` linear frequency bins, `G` bins of the network's frequency scale, `T` frames,
+`K` channels of the audio, `C` features. Audio of one channel has no axis `K`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,24 +16,22 @@ from jax import lax
 
 Array = jax.Array
 
-FREQUENCY_SCALES = ("linear", "coseparation")
-
 _BASE = 21.0
 """Base of the co-separation warp: its exponential runs from 1 to 21 as frequency runs up to Nyquist."""
 
 
 def raw(magnitude: Array) -> Array:
-    """The magnitude itself: `[B, F, T]` -> `[B, F, T, 1]`."""
+    """The magnitude itself: `[B, F, T]` or `[B, F, T, K]` -> that and an axis of 1."""
     return magnitude[..., None]
 
 
 def log(magnitude: Array) -> Array:
-    """`ln(|X| + 1e-10)`, the co-separation front end: `[B, F, T]` -> `[B, F, T, 1]`."""
+    """`ln(|X| + 1e-10)`, the co-separation front end; shapes as `raw`."""
     return jnp.log(magnitude + 1e-10)[..., None]
 
 
 def log1p(magnitude: Array) -> Array:
-    """`ln(1 + 100 |X|)`: `[B, F, T]` -> `[B, F, T, 1]`.
+    """`ln(1 + 100 |X|)`; shapes as `raw`.
 
     It is logarithmic above a magnitude of 0.01, about a quiet but audible bin, and linear far below that,
     where little is heard.
@@ -40,9 +40,10 @@ def log1p(magnitude: Array) -> Array:
 
 
 INPUT_TRANSFORMS: dict[str, Callable[[Array], Array]] = {"raw": raw, "log": log, "log1p": log1p}
-"""What the network sees of a magnitude: float32 `[B, F, T]`, at least 0, to input features `[B, F, T, C]`.
+"""What the network sees of a magnitude: float32 `[B, F, T]` or `[B, F, T, K]`, at least 0, to features
+`[B, F, T, C]` or `[B, F, T, K, C]`.
 
-A further feature of the same magnitude is a further channel of the result: the first layer takes as many
+A further feature of the same magnitude is a further place on the last axis: the first layer takes as many
 as come.
 """
 
@@ -55,18 +56,18 @@ def warp(magnitude: Array, bins: int) -> Array:
     linearly between the two nearest bins.
 
     Args:
-      magnitude: float32 `[B, F, T]`, F at least 2.
+      magnitude: float32 `[B, F, T]` or `[B, F, T, K]`, F at least 2.
       bins: G, at least 2.
 
     Returns:
-      float32 `[B, G, T]`.
+      float32 `[B, G, T]` or `[B, G, T, K]`.
     """
     y = np.linspace(-1, 1, bins)
     return _resample(magnitude, (_BASE ** ((y + 1) / 2) - 11) / 10)
 
 
 def unwarp(mask: Array, bins: int) -> Array:
-    """Logarithmic back to linear frequency: `[B, G, T]` -> `[B, F, T]`, F = `bins`.
+    """Logarithmic back to linear frequency: `[B, G, T]` -> `[B, F, T]`, F = `bins`; K as it is.
 
     The inverse map of `warp`, `2 log(10 y + 11) / log 21 - 1`, with the same interpolation.
     Values are weighted means of two neighbours and stay in their range: a mask stays a mask.
@@ -76,7 +77,7 @@ def unwarp(mask: Array, bins: int) -> Array:
 
 
 def _resample(x: Array, positions: np.ndarray) -> Array:
-    """`x` `[B, N, T]` at `positions` `[M]` along its middle axis, in [-1, 1]: `[B, M, T]`.
+    """`x` `[B, N, ...]` at `positions` `[M]` along its second axis, in [-1, 1]: `[B, M, ...]`.
 
     A matrix product has a fast gradient on every backend; the gradient of gathered rows would be a scatter.
     """
@@ -87,4 +88,83 @@ def _resample(x: Array, positions: np.ndarray) -> Array:
     n = np.arange(len(places))
     weights[n, below] = 1 - (places - below)
     weights[n, below + 1] = places - below
-    return jnp.einsum("mn,bnt->bmt", jnp.asarray(weights, jnp.float32), x, precision=lax.Precision.HIGHEST)
+    return jnp.einsum(
+        "mn,bn...->bm...", jnp.asarray(weights, jnp.float32), x, precision=lax.Precision.HIGHEST
+    )
+
+
+_ZONE = 3
+"""Bins that the upper zone takes together."""
+
+
+def zone_border(linear_bins: int, bins: int) -> int:
+    """First bin of the upper zone of `to_zones`.
+
+    Raises:
+      ValueError: if so many bins cannot be made of so many linear ones.
+    """
+    border, odd = divmod(_ZONE * bins - linear_bins, _ZONE - 1)
+    if odd or not 0 <= border <= linear_bins:
+        raise ValueError(
+            f"frequency_bins: the zoned scale makes an even number less of {linear_bins} bins, between a "
+            f"third and all of them, not {bins}"
+        )
+    return border
+
+
+def to_zones(magnitude: Array, bins: int) -> Array:
+    """Low frequencies bin by bin, high ones in threes.
+
+    Voices have their harmonics at low frequencies. At high ones they, and most of what sounds with them,
+    are noise, which needs no fine frequencies. Where the border lies follows from the number of bins: of
+    1024 linear bins and 512 of the scale, at a quarter of the Nyquist frequency.
+
+    Args:
+      magnitude: float32 `[B, F, T]` or `[B, F, T, K]`.
+      bins: G.
+
+    Returns:
+      float32 `[B, G, T]` or `[B, G, T, K]`; a bin of the upper zone is the mean of three.
+
+    Raises:
+      ValueError: if so many bins cannot be made of F.
+    """
+    border = zone_border(magnitude.shape[1], bins)
+    upper = magnitude[:, border:]
+    threes = upper.reshape(upper.shape[0], bins - border, _ZONE, *upper.shape[2:])
+    return jnp.concatenate([magnitude[:, :border], jnp.mean(threes, axis=2)], axis=1)
+
+
+def from_zones(mask: Array, bins: int) -> Array:
+    """The inverse of `to_zones`: `[B, G, T]` -> `[B, F, T]`, F = `bins`; K as it is.
+
+    Three bins of the upper zone have the value of the one they make.
+    """
+    border = zone_border(bins, mask.shape[1])
+    return jnp.concatenate([mask[:, :border], jnp.repeat(mask[:, border:], _ZONE, axis=1)], axis=1)
+
+
+class FrequencyScale(NamedTuple):
+    """A scale of frequency that a network may work on.
+
+    Attributes:
+      to: magnitudes `[B, F, T]` or `[B, F, T, K]` and G to magnitudes with G for F.
+      back: masks with G for F, and F, to masks of linear frequency.
+      check: F and G; raises ValueError if the scale cannot have so many.
+    """
+
+    to: Callable[[Array, int], Array]
+    back: Callable[[Array, int], Array]
+    check: Callable[[int, int], object]
+
+
+def _any_bins(linear_bins: int, bins: int) -> None:
+    pass
+
+
+FREQUENCY_SCALES: dict[str, FrequencyScale | None] = {
+    "linear": None,
+    "coseparation": FrequencyScale(warp, unwarp, _any_bins),
+    "zoned": FrequencyScale(to_zones, from_zones, zone_border),
+}
+"""By name; the linear one leaves everything as it is, and has no number of bins of its own."""

@@ -1,6 +1,6 @@
 """The networks, by the name that a config gives them. To add one, write a module and an entry here.
 
-A network is a Flax module that maps magnitudes `[B, F, T]` to masks of that shape; see `Network`.
+A network is a Flax module that maps magnitudes to masks of the same shape; see `Network`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,13 @@ class Network(Protocol):
     """What training and separation need of a network, besides what every Flax module has.
 
     `__call__(magnitude, train=False)` maps float32 `[B, F, T]`, at least 0, to masks float32 `[B, F, T]` in
-    [0, 1].
+    [0, 1]; a network of several channels K maps `[B, F, T, K]` to `[B, F, T, K]`.
+
+    Attributes:
+      channels: K.
     """
+
+    channels: int
 
     init: Any
     apply: Any
@@ -36,10 +41,12 @@ def make_network(
     *,
     width: int,
     depth: int,
+    channels: int,
     dtype: str,
     input_transform: str,
     frequency_scale: str,
     frequency_bins: int,
+    input_norm: bool,
     freeze_statistics: bool = False,
     axis_name: str | None = None,
 ) -> Network:
@@ -51,10 +58,12 @@ def make_network(
     network: Network = NETWORKS[name](
         width=width,
         depth=depth,
+        channels=channels,
         dtype=jnp.dtype(dtype),
         input_transform=input_transform,
         frequency_scale=frequency_scale,
         frequency_bins=frequency_bins,
+        input_norm=input_norm,
         freeze_statistics=freeze_statistics,
         axis_name=axis_name,
     )

@@ -3,6 +3,9 @@
 The network is that of "Co-Separating Sounds of Visual Objects" (Gao & Grauman, ICCV 2019, the audio
 U-Net without its visual input): convolution, BatchNorm and LeakyReLU down; transposed convolution,
 BatchNorm and ReLU up; skips concatenated on channels; a sigmoid at the end.
+
+Axis letters: `B` batch, `F` frequency bins, `G` those of the network's frequency scale, `T` frames, `K`
+channels of the audio.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, unwarp, warp
+from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
 from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm
 
 Array = jax.Array
@@ -25,10 +28,13 @@ class UNet(nn.Module):
     Attributes:
       width: channels of the first layer; deeper layers have 2x, 4x, then 8x that.
       depth: number of down (and of up) layers; at least 4. Patch sides must be multiples of 2^depth.
+      channels: K, the channels of the audio that are seen, and masked, together.
       dtype: dtype of activations. Parameters, statistics, input transform and mask are float32.
       input_transform: one of `frontend.INPUT_TRANSFORMS`.
       frequency_scale: one of `frontend.FREQUENCY_SCALES`: the one the layers work on.
       frequency_bins: G, the bins of a scale that is not linear.
+      input_norm: whether each bin of the input features is standardised over batch and frames, by a
+        BatchNorm of its own, as in open-unmix (Stoter et al. 2019).
       freeze_statistics: whether the encoder's BatchNorm uses its running statistics in training too, and
         leaves them as they are.
       axis_name: device axis over which BatchNorm averages its statistics when training.
@@ -38,39 +44,47 @@ class UNet(nn.Module):
 
     width: int = 64
     depth: int = 7
+    channels: int = 1
     dtype: Any = jnp.float32
     input_transform: str = "raw"
     frequency_scale: str = "linear"
     frequency_bins: int = 256
+    input_norm: bool = False
     freeze_statistics: bool = False
     axis_name: str | None = None
     convolutions: str = "auto"
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool = False) -> Array:
-        """Predict the mask of one voice.
+        """Predict the mask of the voice.
 
         The output of each block is kept under its name (`down1_block`, ...) in the collection
         `intermediates` where a caller makes that mutable.
 
         Args:
-          magnitude: float32 `[B, F, T]`, at least 0, of linear frequency. T is a multiple of `2**depth`; so
-            is F, or G where the frequency scale is not linear.
+          magnitude: float32 `[B, F, T]`, or `[B, F, T, K]` if K is not 1; at least 0, of linear frequency.
+            T is a multiple of `2**depth`; so is F, or G where the frequency scale is not linear.
           train: use batch statistics (and update them, where `batch_stats` is mutable) instead of
             the running ones.
 
         Returns:
-          float32 `[B, F, T]` in [0, 1].
+          float32 in [0, 1], shaped as `magnitude`.
 
         Raises:
-          ValueError: if a side of the patch is not a multiple of `2**depth`.
+          ValueError: if a side of the patch is not a multiple of `2**depth`, or there are other channels.
         """
-        self.check_patch(*magnitude.shape[1:])
-        x = magnitude
-        if self.frequency_scale == "coseparation":
-            x = warp(x, self.frequency_bins)
+        self.check_patch(*magnitude.shape[1:3])
+        if magnitude.shape[3:] != (() if self.channels == 1 else (self.channels,)):
+            raise ValueError(f"the network has {self.channels} channels, the patches are {magnitude.shape}")
+        scale = FREQUENCY_SCALES[self.frequency_scale]
+        x = magnitude if scale is None else scale.to(magnitude, self.frequency_bins)
         down, up = layer_channels(self.width, self.depth)
-        x = INPUT_TRANSFORMS[self.input_transform](x).astype(self.dtype)
+        up[-1] = self.channels
+        x = INPUT_TRANSFORMS[self.input_transform](x)
+        x = x.reshape(*x.shape[:3], -1)
+        if self.input_norm:
+            x = self._standardised(x, train)
+        x = x.astype(self.dtype)
         down_conv, up_conv = FORMS[self.convolutions]
         skips = []
         renew = train and not self.freeze_statistics
@@ -89,16 +103,24 @@ class UNet(nn.Module):
                 x = batch_norm(train, self.dtype, self.axis_name, name=f"up{n}_norm")(x)
                 x = nn.relu(x)
                 self.sow("intermediates", f"up{n}_block", x)
-        mask = nn.sigmoid(x[..., 0].astype(jnp.float32))
-        self.sow("intermediates", f"up{self.depth}_block", mask[..., None])
-        if self.frequency_scale == "coseparation":
-            mask = unwarp(mask, magnitude.shape[1])
-        return mask
+        mask = nn.sigmoid(x.astype(jnp.float32))
+        self.sow("intermediates", f"up{self.depth}_block", mask)
+        if self.channels == 1:
+            mask = mask[..., 0]
+        return mask if scale is None else scale.back(mask, magnitude.shape[1])
+
+    def _standardised(self, x: Array, train: bool) -> Array:
+        """Input features `[B, G, T, C]`, each bin and feature with mean 0 and variance 1, then scaled."""
+        batch, bins, frames, features = x.shape
+        x = jnp.moveaxis(x, 2, 1).reshape(batch, frames, bins * features)
+        x = batch_norm(train, jnp.float32, self.axis_name, name="input_norm")(x)
+        return jnp.moveaxis(x.reshape(batch, frames, bins, features), 1, 2)
 
     def check_patch(self, bins: int, frames: int) -> None:
         """Raise ValueError unless the layers can halve patches of so many linear bins and frames."""
         layer_channels(self.width, self.depth)
-        if self.frequency_scale == "coseparation":
+        if scale := FREQUENCY_SCALES[self.frequency_scale]:
+            scale.check(bins, self.frequency_bins)
             bins = self.frequency_bins
         factor = 2**self.depth
         if bins % factor or frames % factor:

@@ -9,6 +9,7 @@ complete.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,18 +18,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-_handlers = list(logging.root.handlers)
-import orbax.checkpoint as ocp
-
-logging.root.handlers[:] = _handlers  # importing Orbax logs something, for which absl installs a handler
-
-
+from vocalsep_jax.runs.exported import is_exported, read_weights
 from vocalsep_jax.runs.folder import RunError, checkpoint_folder
-
-logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax reports every step of a save there
 
 KINDS = ("best", "latest")
 """Which checkpoints a run keeps, in the order of preference for separating."""
+
+
+@functools.cache
+def _orbax() -> Any:
+    """Orbax; imported when it is needed, which it is not for exported models: that takes a while."""
+    handlers = list(logging.root.handlers)
+    import orbax.checkpoint
+
+    logging.root.handlers[:] = handlers  # importing it logs something, for which absl installs a handler
+    logging.getLogger("absl").setLevel(logging.ERROR)  # it reports every step of a save there
+    return orbax.checkpoint
 
 
 class Restored(NamedTuple):
@@ -44,6 +49,7 @@ class Checkpoints:
 
     def __init__(self, run: Path):
         """Open (or create) the checkpoints of `run`. Every process must do so."""
+        ocp = _orbax()
         self._managers = {
             kind: ocp.CheckpointManager(
                 (checkpoint_folder(run) / kind).resolve(),
@@ -80,7 +86,7 @@ class Checkpoints:
         Raises:
           RunError: if there is a later checkpoint of this kind.
         """
-        manager = self._managers[kind]
+        ocp, manager = _orbax(), self._managers[kind]
         if step in manager.all_steps():
             return
         saved = manager.save(
@@ -107,6 +113,7 @@ class Checkpoints:
         manager, step = self._managers["latest"], self.latest_step()
         if step is None:
             return None
+        ocp = _orbax()
         model, training = jax.tree.map(_abstract, (model, training))
         wanted = ocp.args.Composite(
             model=ocp.args.StandardRestore(model),
@@ -144,7 +151,7 @@ def read_model(path: Path) -> tuple[Any, int]:
 
     Args:
       path: a run (its best checkpoint, else its latest), its `checkpoints` folder, one of `best` and
-        `latest` in it, one step's folder, or a folder that `save_model` wrote.
+        `latest` in it, one step's folder, a folder that `save_model` wrote, or an exported model.
 
     Returns:
       `{"params": ..., "batch_stats": ...}` of NumPy arrays, and the step it was saved at (0 if the folder
@@ -153,7 +160,9 @@ def read_model(path: Path) -> tuple[Any, int]:
     Raises:
       RunError: if there is no checkpoint, or it is damaged.
     """
-    folder = _step_folder(path)
+    if is_exported(path.expanduser()):
+        return read_weights(path.expanduser())
+    ocp, folder = _orbax(), _step_folder(path)
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with (
         _one_line_errors(folder, "restored"),
@@ -198,6 +207,7 @@ def save_model(folder: Path, model: Any) -> None:
     Raises:
       RunError: if it cannot be written.
     """
+    ocp = _orbax()
     with _one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
         writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
 

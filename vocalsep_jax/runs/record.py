@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vocalsep_jax.config import FORMAT, Config, ConfigError, parse_run, to_fields
-from vocalsep_jax.runs.folder import RunError, config_path, package_versions
+from vocalsep_jax.runs.folder import RunError, config_path, package_versions, read_json
 from vocalsep_jax.runtime import disk
 
 SongLengths = dict[str, list[tuple[str, int]]]
@@ -40,13 +40,8 @@ def read_record(run: Path) -> RunRecord:
       RunError: if it is missing, damaged, or of a newer format.
     """
     path = config_path(run)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path}: damaged ({error})") from error
-    if not isinstance(content, dict) or "config" not in content:
+    content = read_json(path)
+    if "config" not in content:
         raise RunError(f"{path}: not the config of a run")
     number = content.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:

@@ -93,9 +93,12 @@ class DataParallel:
     def shard(self, batch: Any) -> Any:
         """Place this process's share of a global batch, `[B / processes, ...]`, on its devices."""
         if self.mode == "pmap":  # wants a leading axis over this process's devices
+            devices = len(self.local)
             return jax.tree.map(
                 lambda x: jax.device_put(
-                    np.asarray(x).reshape(len(self.local), -1, *np.shape(x)[1:]), self._split_local
+                    # Not -1: there may be axes of length 0.
+                    np.asarray(x).reshape(devices, len(x) // devices, *np.shape(x)[1:]),
+                    self._split_local,
                 ),
                 batch,
             )

@@ -21,6 +21,7 @@ class Rule(NamedTuple):
       above, below: what the value must be greater and smaller than.
       may_change: whether a run may be resumed with another value: it does not change what is computed,
         beyond rounding.
+      items: of a tuple's values: `str` or `float`; the bounds are theirs.
     """
 
     choices: Collection[Any] | None = None
@@ -29,6 +30,7 @@ class Rule(NamedTuple):
     above: float = -math.inf
     below: float = math.inf
     may_change: bool = False
+    items: type = str
 
     def text(self) -> str:
         """The rule in words; empty if it allows everything."""
@@ -54,8 +56,10 @@ class Rule(NamedTuple):
         """Whether a value of the right type is allowed."""
         if self.choices is not None:
             return value in self.choices
-        if isinstance(value, str | tuple):
+        if isinstance(value, str):
             return True
+        if isinstance(value, tuple):
+            return all(map(self.allows, value))
         # Not math.isfinite: whole numbers may be larger than any float.
         finite = -math.inf < value < math.inf
         return finite and self.least <= value <= self.most and self.above < value < self.below
@@ -70,9 +74,10 @@ def option(
     above: float = -math.inf,
     below: float = math.inf,
     may_change: bool = False,
+    items: type = str,
 ) -> Any:
     """A dataclass field with a `Rule`, whose arguments these are."""
-    rule = Rule(choices, least, most, above, below, may_change)
+    rule = Rule(choices, least, most, above, below, may_change, items)
     return dataclasses.field(default=default, metadata={"rule": rule})
 
 
@@ -99,9 +104,13 @@ def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
         with contextlib.suppress(OverflowError):  # larger than any float
             converted = float(value)
     elif kind is tuple:
-        words[kind] = "names, as ('A', 'B')"
-        are_names = isinstance(value, list | tuple) and all(isinstance(name, str) for name in value)
-        converted = tuple(value) if are_names else None
+        words[kind] = "numbers, as (0.9, 1.1)" if rule.items is float else "names, as ('A', 'B')"
+        allowed_types = (float, int) if rule.items is float else (str,)
+        right = isinstance(value, list | tuple) and all(type(item) in allowed_types for item in value)
+        converted = None
+        if right:
+            with contextlib.suppress(OverflowError):  # larger than any float
+                converted = tuple(map(rule.items, value))
     if type(converted) is not kind or not rule.allows(converted):
         allowed = (
             rule.text() if rule.choices is not None else ", ".join(filter(None, (words[kind], rule.text())))

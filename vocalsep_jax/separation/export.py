@@ -1,7 +1,8 @@
 """A trained model as a folder that needs nothing of the run it came from.
 
 It holds the weights and the config, which `--checkpoint` takes; a program that separates with nothing but
-jax and flatbuffers installed; and what one should know of the model, in `model.json` and `README.md`.
+jax and flatbuffers installed, if it is wanted; and what one should know of the model, in `model.json` and
+`README.md`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from jax import export, lax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.coseparation import keys
-from vocalsep_jax.runs.checkpoints import KINDS, named_arrays, save_model
-from vocalsep_jax.runs.folder import RunError, checkpoint_folder, find_run, package_versions
+from vocalsep_jax.runs.checkpoints import named_arrays
+from vocalsep_jax.runs.exported import FACTS, WEIGHT_DTYPES, WEIGHTS, write_weights
+from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runs.history import read_history
 from vocalsep_jax.runs.record import RunRecord, read_record, write_record
 from vocalsep_jax.runtime import disk
@@ -41,6 +43,8 @@ def export_model(
     checkpoint: str | Path,
     folder: Path,
     *,
+    program: bool = True,
+    dtype: str = "float32",
     overlap: float = OVERLAP,
     batch_size: int = 8,
     licence: str = MODEL_LICENCE,
@@ -50,6 +54,8 @@ def export_model(
     Args:
       checkpoint: as for `Separator`.
       folder: where to; it must not be there, or be empty.
+      program: whether to write the program, too.
+      dtype: of the weights in the file, one of `WEIGHT_DTYPES`. The program has them as they are there.
       overlap, batch_size: of the patches in the program.
       licence: of the weights.
 
@@ -59,64 +65,79 @@ def export_model(
     Raises:
       RunError: if the checkpoint cannot be used, the folder not written, or the program does not compute
         what `Separator` does.
-      ValueError: if `overlap` or `batch_size` is out of range.
+      ValueError: if `dtype`, `overlap` or `batch_size` is none there is.
     """
+    if dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(WEIGHT_DTYPES)}, not {dtype!r}")
     folder = folder.absolute()
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RunError(f"{folder}: is there already; give another name or delete it")
         with disk.replacing(folder) as partial:
             partial.mkdir()  # first: if it fails, the work below is spared
-            separator = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
+            trained = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
             run = find_run(checkpoint)
             record = read_record(run)
-            log.info("making the program")
-            program = _program(separator, overlap, batch_size)
-            log.info("comparing it with the model")
-            difference = _difference(program, separator)
-            if not difference <= _TOLERANCE:
-                raise RunError(f"{checkpoint}: the program differs from the model by {difference:.2g}")
-            facts = _facts(_training(run, record, separator), separator, overlap, difference, licence)
-            (partial / PROGRAM).write_bytes(program)
-            disk.write_text(partial / "model.json", json.dumps(facts, indent=2) + "\n")
-            disk.write_text(partial / "README.md", _readme(facts))
-            # As a run has them, for `--checkpoint`.
+            # As a run has it, for `--checkpoint`.
             write_record(partial, RunRecord(_public(record.config), songs={}))
-            step = checkpoint_folder(partial) / KINDS[0] / str(separator.step)
-            step.mkdir(parents=True)
-            save_model(step, separator.variables)
+            arrays = {name: np.asarray(x) for name, x in named_arrays(trained.variables).items()}
+            checksum = write_weights(partial, arrays, dtype)
+            facts = _facts(trained, _training(run, record, trained), licence)
+            facts["weights"] = {"file": WEIGHTS, "dtype": dtype, "sha256": checksum}
+            _write_facts(partial, facts)
+            exported = Separator(partial, overlap=overlap, batch_size=batch_size)
+            samples = _noise(exported)
+            stems = exported.separate(samples, exported.sample_rate)
+            log.info("comparing it with the run")
+            expected = trained.separate(samples, trained.sample_rate)
+            facts["weights"]["largest_difference"] = _difference(stems, expected, samples)
+            if program:
+                log.info("making the program")
+                content = _program(exported, overlap, batch_size)
+                log.info("comparing it with the model")
+                called = export.deserialize(bytearray(content)).call(samples[None])
+                found = {name: np.asarray(stem)[0] for name, stem in called.items()}
+                difference = _difference(found, stems, samples)
+                if not difference <= _TOLERANCE:
+                    raise RunError(f"{checkpoint}: the program differs from the model by {difference:.2g}")
+                (partial / PROGRAM).write_bytes(content)
+                facts["program"] = {
+                    "file": PROGRAM,
+                    "platforms": list(PLATFORMS),
+                    "overlap": overlap,
+                    "largest_difference": difference,
+                }
+            _write_facts(partial, facts)
+            disk.write_text(partial / "README.md", _readme(facts))
     except OSError as error:
         raise RunError(f"{folder}: cannot be written ({error.strerror})") from error
     return facts
 
 
-def _facts(
-    training: dict[str, Any], separator: Separator, overlap: float, difference: float, licence: str
-) -> dict[str, Any]:
-    """The contents of `model.json`."""
+def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    disk.write_text(folder / FACTS, json.dumps(facts, indent=2) + "\n")
+
+
+def _facts(separator: Separator, training: dict[str, Any], licence: str) -> dict[str, Any]:
+    """The contents of `model.json`, but for those of weights and program."""
     arrays = named_arrays(separator.variables["params"])
     return {
         "model": separator.name,
         "step": separator.step,
         "stems": list(STEMS),
         "sample_rate": separator.sample_rate,
+        "channels": separator.model.channels,
         "stft": {"n_fft": separator.stft.n_fft, "hop": separator.stft.hop, "window": "periodic Hann"},
         "parameters": sum(int(np.size(x)) for x in arrays.values()),
         "training": training,
         "licence": licence,
-        "program": {
-            "file": PROGRAM,
-            "platforms": list(PLATFORMS),
-            "overlap": overlap,
-            "largest_difference": difference,
-        },
         "versions": package_versions(),
     }
 
 
 def _public(config: Config) -> Config:
     """A run's config without what is private: names of songs, and paths."""
-    data = dataclasses.replace(config.data, root="", cache="", valid_names=())
+    data = dataclasses.replace(config.data, root="", cache="", instrumentals="", valid_names=())
     return dataclasses.replace(config, data=data, init_from="", init_encoder="")
 
 
@@ -133,19 +154,27 @@ def _program(separator: Separator, overlap: float, batch_size: int) -> bytes:
         patch_frames=separator.patch_frames,
         overlap=overlap,
         batch_size=batch_size,
+        together=separator.model.channels,
+        wiener=separator.wiener,
     )
-    waveform = jax.ShapeDtypeStruct(export.symbolic_shape("b, s, c"), np.float32)
+    channels = "c" if separator.model.channels == 1 else separator.model.channels
+    waveform = jax.ShapeDtypeStruct(export.symbolic_shape(f"b, s, {channels}"), np.float32)
     return bytes(export.export(jax.jit(separate), platforms=PLATFORMS)(waveform).serialize())
 
 
-def _difference(program: bytes, separator: Separator) -> float:
-    """The largest difference of the stems of some noise, relative to its largest sample."""
+def _noise(separator: Separator) -> np.ndarray:
+    """Some noise, float32 `[S, C]`."""
     samples = separator.stft.samples(2 * separator.patch_frames)
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, samples, 2)).astype(np.float32)
-    found = export.deserialize(bytearray(program)).call(noise)
-    expected = separator.separate(noise[0], separator.sample_rate)
-    worst = max(float(np.abs(np.asarray(found[name])[0] - expected[name]).max()) for name in STEMS)
-    return worst / float(np.abs(noise).max())
+    channels = max(2, separator.model.channels)
+    return np.random.default_rng(0).uniform(-0.5, 0.5, (samples, channels)).astype(np.float32)
+
+
+def _difference(
+    found: dict[str, np.ndarray], expected: dict[str, np.ndarray], samples: np.ndarray
+) -> float:
+    """The largest difference of stems, relative to the largest sample of what was separated."""
+    worst = max(float(np.abs(found[name] - expected[name]).max()) for name in STEMS)
+    return worst / float(np.abs(samples).max())
 
 
 def _training(run: Path, record: RunRecord, separator: Separator) -> dict[str, Any]:
@@ -173,7 +202,9 @@ Made by vocalsep_jax {version}; `model.json` tells more.
 With vocalsep_jax, songs of any sample rate:
 
     vocalsep separate SONG... --checkpoint THIS_FOLDER -o OUT
+"""
 
+_README_PROGRAM = """
 With nothing but jax ({jax} or newer; `pip install jax flatbuffers`), waveforms at {sample_rate} Hz,
 float32 `[batch, samples, channels]`:
 
@@ -191,7 +222,8 @@ It is compiled for each shape it meets, on {platforms}; waveforms are held in me
 def _readme(facts: dict[str, Any]) -> str:
     """The folder's `README.md`."""
     versions = facts["versions"]
-    return _README.format_map(
+    text = _README + _README_PROGRAM if "program" in facts else _README
+    return text.format_map(
         facts
         | {
             "version": versions["vocalsep_jax"],

@@ -5,6 +5,7 @@ Axis letters: `S` samples, `C` channels.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.audio.files import track_name
 from vocalsep_jax.audio.masks import patch_step
+from vocalsep_jax.audio.wiener import wiener_window
 from vocalsep_jax.models import DTYPES
-from vocalsep_jax.runs.folder import find_run
+from vocalsep_jax.runs.folder import find_checkpoint, find_run
 from vocalsep_jax.separation import streaming
+from vocalsep_jax.separation.spatial import SpatialFilter
 from vocalsep_jax.separation.stem_files import STEMS, Separated, separate_to_files
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
@@ -31,36 +34,40 @@ class Separator:
     """Separates waveforms with a trained network.
 
     Attributes:
-      name: of the model: the run's folder name.
+      name: of the model: the name of the run's folder, or of the exported model's.
       sample_rate: the network's, in Hz. Other rates are resampled on the way in and out.
       stft: the network's transform.
       patch_frames: frames of the patches it sees.
       step: training step of the checkpoint.
       model: the network, a Flax module.
       variables: its parameters and statistics, on the device.
+      wiener: whether a multichannel Wiener filter refines what it gives.
     """
 
     def __init__(
         self,
-        checkpoint: str | os.PathLike[str],
+        checkpoint: str | os.PathLike[str] | None = None,
         *,
         overlap: float = OVERLAP,
         shifts: int = 1,
         batch_size: int = 8,
         device: str | None = None,
         dtype: str | None = None,
+        wiener: bool = True,
     ):
         """Load a checkpoint.
 
         Args:
-          checkpoint: a run (its best checkpoint, else its latest), a checkpoint folder, or a model that
-            was exported.
+          checkpoint: a run (its best checkpoint, else its latest), a checkpoint folder, a model that was
+            exported, or the name of one that comes with this package; the default one of those if None.
           overlap: share of a patch that overlaps the next, in [0, 1). More is smoother and slower.
           shifts: number of separations to average, each of the song shifted by another part of a patch; the
             time grows in proportion.
           batch_size: patches predicted at once. Does not change the result.
           device: platform to run on (`cpu`, `gpu`, `tpu`); JAX's default if None.
           dtype: of the network's activations, one of `DTYPES`; as it was trained if None.
+          wiener: whether what a stereo network gives is refined by a multichannel Wiener filter; networks
+            of one channel have none.
 
         Raises:
           RunError: if the checkpoint cannot be used.
@@ -78,6 +85,7 @@ class Separator:
         if dtype not in (None, *DTYPES):
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, not {dtype!r}")
         patch_step(1, overlap)  # checks the range
+        checkpoint = find_checkpoint(checkpoint)
         run = find_run(checkpoint)
         config = read_record(run).config
         self.name = run.resolve().name
@@ -87,22 +95,24 @@ class Separator:
         self.model = config.network()
         if dtype is not None:
             self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
-        patch = jax.ShapeDtypeStruct((batch_size, self.stft.bins, self.patch_frames), np.float32)
-        shapes = jax.eval_shape(self.model.init, jax.random.key(0), patch)
-        variables, self.step = restore_model(Path(checkpoint), shapes)
+        patch = jax.ShapeDtypeStruct((batch_size, *config.network_input), np.float32)
+        shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x), patch)
+        variables, self.step = restore_model(checkpoint, shapes)
         try:
             place = jax.devices(device)[0]
         except RuntimeError as error:
             raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
         self.variables = jax.device_put(variables, place)
         self._apply = jax.jit(self.model.apply)
+        self.wiener = wiener and self.model.channels == 2
+        self._wiener_window = jax.jit(functools.partial(wiener_window, xp=jax.numpy))
 
     def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
         """Separate a waveform.
 
         Args:
           samples: `[S, C]` or `[S]`, any real dtype, full scale 1.0, finite; any number of channels, each
-            filtered by a mask of its own.
+            filtered by a mask of its own. A stereo network looks at them by twos.
           sample_rate: Hz.
 
         Returns:
@@ -181,6 +191,7 @@ class Separator:
     def _voice_stream(self, channels: int, sample_rate: int) -> streaming.VoiceStream:
         step = patch_step(self.patch_frames, self._overlap) * self.stft.hop
         shifts = [round(n * step / self._shifts) for n in range(self._shifts)]
+        groups = streaming.channel_groups(channels, self.model.channels, len(shifts))
         inner: streaming.Filter = streaming.MaskFilter(
             self.stft,
             lambda batch: self._apply(self.variables, batch),
@@ -188,6 +199,8 @@ class Separator:
             patch_frames=self.patch_frames,
             batch_size=self._batch,
             overlap=self._overlap,
+            groups=groups,
+            spatial=SpatialFilter(self.stft.bins, groups, self._wiener_window) if self.wiener else None,
         )
         if len(shifts) > 1:
             inner = streaming.ShiftedFilter(inner, channels, shifts)

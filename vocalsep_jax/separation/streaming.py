@@ -4,7 +4,8 @@ A waveform goes through in blocks of any size, and what comes out does not depen
 frames and patches count from the waveform's beginning, and batches are filled in the order of patches. A
 block's size decides only when a sample comes out.
 
-Axis letters: `S` samples, `C` channels, `B` batch, `F` frequency bins, `N` frames, `T` frames of a patch.
+Axis letters: `S` samples, `C` channels, `B` batch, `F` frequency bins, `N` frames, `T` frames of a patch,
+`K` channels that the network sees together.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import numpy as np
 from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
 from vocalsep_jax.audio.resampling import Resampler, fit_length, resampling_lag
 from vocalsep_jax.audio.stft import OverlapAdder, Stft
+from vocalsep_jax.audio.wiener import WINDOW
+from vocalsep_jax.separation.spatial import SpatialFilter
 
 _BLOCK = 2**16
 """Samples that are transformed at a time."""
@@ -62,27 +65,38 @@ class MaskFilter:
         patch_frames: int,
         batch_size: int,
         overlap: float,
+        groups: Sequence[tuple[int, ...]] | None = None,
+        spatial: SpatialFilter | None = None,
     ):
         """Start a waveform.
 
         Args:
           stft: the transform.
-          predict: float32 `[B, F, T]` magnitudes to masks of that shape, as anything `np.asarray` takes: an
-            array that is still being computed is not waited for at once. Always called with the same B.
+          predict: float32 magnitudes `[B, F, T]`, or `[B, F, T, K]` if K is not 1, to masks of that shape,
+            as anything `np.asarray` takes: an array that is still being computed is not waited for at
+            once. Always called with the same B.
           channels: C.
           patch_frames: T.
           batch_size: B.
           overlap: share of a patch that overlaps the next, in [0, 1).
+          groups: the K channels that the network sees together, see `channel_groups`; each by itself if
+            None.
+          spatial: refines what the masks give, before it becomes a waveform.
 
         Raises:
           ValueError: if `overlap` is out of range.
         """
+        self._spatial = spatial
         self._stft, self._predict = stft, predict
         self._channels, self._frames, self._batch = channels, patch_frames, batch_size
+        self._groups = channel_groups(channels, 1) if groups is None else list(groups)
+        together = len(self._groups[0])
+        self._patch = (stft.bins, patch_frames) if together == 1 else (stft.bins, patch_frames, together)
         self._step = patch_step(patch_frames, overlap)
         self._crossfade = crossfade_weights(patch_frames)
-        patches_ahead = -(-_AHEAD * batch_size // channels)
-        self.latency = stft.samples(patch_frames + patches_ahead * self._step) + stft.n_fft
+        patches_ahead = -(-_AHEAD * batch_size // len(self._groups))
+        frames_ahead = patch_frames + patches_ahead * self._step + (WINDOW if spatial else 0)
+        self.latency = stft.samples(frames_ahead) + stft.n_fft
         self._came = self._went = 0  # samples
         # Zeros before the first sample, so that it lies in as many frames as any other.
         self._unframed = np.zeros((channels, stft.n_fft), np.float32)
@@ -92,7 +106,7 @@ class MaskFilter:
         self._spectra = np.zeros((channels, stft.bins, 0), np.complex64)
         self._mask = np.zeros((channels, stft.bins, 0), np.float32)
         self._weight = np.zeros(0, np.float32)
-        self._sent = self._rows = 0  # patches sent to the network, and received; by channel
+        self._sent = self._rows = 0  # patches sent to the network, and received; by group of channels
         self._pending: deque[tuple[Any, list[tuple[int, int]]]] = deque()
         self._overlap_add = OverlapAdder(stft, (channels,))
 
@@ -136,35 +150,39 @@ class MaskFilter:
 
     def _filter(self, patches: int, *, whole_batches: bool) -> np.ndarray:
         """Predict the first `patches` patches where that is not done yet; give the samples then final."""
-        rows = patches * self._channels
+        rows = patches * len(self._groups)
         while self._sent < rows and (rows - self._sent >= self._batch or not whole_batches):
             self._send(min(self._batch, rows - self._sent))
             if len(self._pending) == _AHEAD:
                 self._receive()
         if whole_batches:
-            final = self._rows // self._channels * self._step
+            final = self._rows // len(self._groups) * self._step
         else:
             while self._pending:
                 self._receive()
             final = self._first + self._spectra.shape[-1]
-        return self._take_out(final - self._first)
+        return self._take_out(final - self._first, last=not whole_batches)
 
     def _send(self, count: int) -> None:
-        """Start to predict the next `count` patches; the channels of a patch follow one another."""
-        batch = np.zeros((self._batch, self._stft.bins, self._frames), np.float32)
-        rows = [divmod(row, self._channels) for row in range(self._sent, self._sent + count)]
-        for magnitude, (patch, channel) in zip(batch, rows, strict=False):
-            np.abs(self._spectra[channel, :, self._frames_of(patch)], out=magnitude)
+        """Start to predict the next `count` patches; a patch's groups of channels follow one another."""
+        batch = np.zeros((self._batch, *self._patch), np.float32)
+        rows = [divmod(row, len(self._groups)) for row in range(self._sent, self._sent + count)]
+        for magnitude, (patch, group) in zip(batch, rows, strict=False):
+            frames = self._frames_of(patch)
+            for place, channel in zip(_by_channel(magnitude), self._groups[group], strict=True):
+                np.abs(self._spectra[channel, :, frames], out=place)
         self._pending.append((self._predict(batch), rows))
         self._sent += count
 
     def _receive(self) -> None:
         """Add the masks of the batch that was sent first."""
         masks, rows = self._pending.popleft()
-        for mask, (patch, channel) in zip(np.asarray(masks), rows, strict=False):
+        for mask, (patch, group) in zip(np.asarray(masks), rows, strict=False):
             frames = self._frames_of(patch)
-            self._mask[channel, :, frames] += mask * self._crossfade
-            if channel == 0:
+            channels = self._groups[group]
+            for place, channel in zip(_by_channel(mask), channels, strict=True):
+                self._mask[channel, :, frames] += place * (self._crossfade / channels.count(channel))
+            if group == 0:
                 self._weight[frames] += self._crossfade
         self._rows += len(rows)
 
@@ -173,10 +191,14 @@ class MaskFilter:
         start = patch * self._step - self._first
         return slice(start, start + self._frames)
 
-    def _take_out(self, frames: int) -> np.ndarray:
-        """The samples of the first `frames` frames, which are final; they are let go."""
+    def _take_out(self, frames: int, *, last: bool) -> np.ndarray:
+        """The samples of the first `frames` frames, whose mask is final; they are let go."""
         mask = self._mask[..., :frames] / self._weight[:frames]
-        samples = self._overlap_add.push(self._spectra[..., :frames] * mask)
+        mixture = self._spectra[..., :frames]
+        voice = mixture * mask
+        if self._spatial is not None:
+            voice = self._spatial.push(mixture, voice, last=last)
+        samples = self._overlap_add.push(voice)
         self._spectra, self._mask = self._spectra[..., frames:], self._mask[..., frames:]
         self._weight = self._weight[frames:]
         self._first += frames
@@ -184,6 +206,29 @@ class MaskFilter:
         self._to_drop -= drop
         self._went += samples.shape[1] - drop
         return samples[:, drop:].T
+
+
+def channel_groups(channels: int, together: int, copies: int = 1) -> list[tuple[int, ...]]:
+    """Channels by K = `together`, in their order, for a network that sees so many at once.
+
+    Where they end early the last one stands for those that are missing: a network of two channels sees mono
+    as stereo whose sides are the same.
+
+    Args:
+      channels: of the waveform.
+      together: K.
+      copies: how often the waveform is there, one copy's channels after the other's.
+    """
+    return [
+        tuple(copy * channels + min(first + k, channels - 1) for k in range(together))
+        for copy in range(copies)
+        for first in range(0, channels, together)
+    ]
+
+
+def _by_channel(patch: np.ndarray) -> list[np.ndarray]:
+    """Views of `[F, T]` or `[F, T, K]` for each channel: `[F, T]` each."""
+    return [patch] if patch.ndim == 2 else [patch[..., k] for k in range(patch.shape[-1])]
 
 
 class ShiftedFilter:
@@ -200,7 +245,7 @@ class ShiftedFilter:
         """Start a waveform of C = `channels`.
 
         Args:
-          inner: a filter of C channels for each shift.
+          inner: a filter of C channels for each shift, in that order.
           channels: C.
           shifts: samples that each is behind the waveform.
         """

@@ -37,6 +37,7 @@ def training_step(config: Config, phase: Phase, feed: Feed) -> TrainingStep:
         config.network(AXIS, freeze_statistics=phase.freeze_statistics),
         optimizer,
         LOSSES[config.loss],
+        config.target,
         freeze_encoder=phase.freeze_encoder,
         rematerialise=config.rematerialise,
     )
@@ -45,11 +46,11 @@ def training_step(config: Config, phase: Phase, feed: Feed) -> TrainingStep:
 
 def evaluation_step(config: Config, feed: Feed) -> CompiledStep:
     """The evaluation step, from variables and work to sums over patches; compiled when it is first used."""
-    return feed.wrap_evaluation(make_eval_step(config.network(AXIS), LOSSES[config.loss]))
+    return feed.wrap_evaluation(make_eval_step(config.network(AXIS), LOSSES[config.loss], config.target))
 
 
 def network_alone(config: Config) -> Any:
-    """The network on one device, from variables and magnitudes `[B, F, T]` to masks of that shape."""
+    """The network on one device, from variables and a batch of magnitudes to masks of that shape."""
     return jax.jit(config.network(AXIS).apply)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -131,7 +132,11 @@ def start_training(plan: Plan, run: Path, stack: contextlib.ExitStack) -> Traini
     _tell(phase, plan)
     step = training_step(config, phase, songs.feed)
     fresh = create_state(
-        config.network(), step.optimizer, config.seed, config.patch, freeze_encoder=phase.freeze_encoder
+        config.network(),
+        step.optimizer,
+        config.seed,
+        config.network_input,
+        freeze_encoder=phase.freeze_encoder,
     )
     start = find_start(
         run, config, songs.lengths, parallel.replicate(fresh), checkpoints, parallel, writes=writes
@@ -179,8 +184,9 @@ class Training:
       predict: the network alone, on one device.
       state: all that training changes.
       step: steps taken.
-      best_loss: the least validation loss so far.
-      probe: the validation patch that figures show, `[1, F, T]` each.
+      best_loss: the least validation loss so far; where the best is chosen by the song's uSDR, minus the
+        highest.
+      probe: the validation patch that figures show: a batch of one.
       song: the validation song, on the process that writes.
       compiling: the thread that compiles the steps, if there are any to take.
     """
@@ -335,9 +341,24 @@ class Training:
                 measured,
                 *(values[k] for k in ("sdr", "sdr_mixture", "sdr_ideal")),
             )
-        if self.best_loss is None or loss < self.best_loss:
-            self.best_loss = loss
+        if self._is_best(values):
             self._checkpoint("best")
+
+    def _is_best(self, values: dict[str, Any]) -> bool:
+        """Whether a validation is the best so far, by `config.valid.best_by`; the same on all processes."""
+        measure = self.plan.config.valid.best_by
+        if measure == "last":
+            return True
+        if measure == "loss":
+            value = values["loss"]
+        else:  # only the process that writes has the song
+            value = -values["sdr"] if self.song is not None else math.inf
+        better = self.best_loss is None or value < self.best_loss
+        if measure == "sdr":
+            better = any_process(better and self.song is not None)
+        if better:
+            self.best_loss = value
+        return better
 
     def _save(self) -> None:
         """Write the latest checkpoint, and the figures."""
@@ -351,7 +372,7 @@ class Training:
         self.checkpoints.save(kind, self.step, self.state.variables, self.state.rest, facts)
 
     def _masks(self, magnitudes: np.ndarray) -> np.ndarray:
-        """The network's masks of `[B, F, T]` magnitudes, on this process's first device."""
+        """The network's masks of a batch of magnitudes, on this process's first device."""
         variables = jax.tree.map(lambda x: x.addressable_data(0), self.state.variables)
         return np.asarray(self.predict(variables, magnitudes))
 
@@ -364,13 +385,18 @@ class Training:
             run=self.run.name,
             step=self.step,
             history=self.monitor.history,
-            mixture=probe.mixture[0],
-            vocals=probe.vocals[0],
-            mask=mask,
-            ideal=ratio_mask(probe.vocals, probe.accompaniment)[0],
+            mixture=_one_channel(probe.mixture[0]),
+            vocals=_one_channel(probe.vocals[0]),
+            mask=_one_channel(mask),
+            ideal=_one_channel(ratio_mask(probe.vocals, probe.accompaniment)[0]),
             sample_rate=config.audio.sample_rate,
             hop=config.audio.hop,
         )
+
+
+def _one_channel(x: np.ndarray) -> np.ndarray:
+    """`[F, T]` as it is; of `[F, T, K]` the first channel."""
+    return x if x.ndim == 2 else x[..., 0]
 
 
 def _tell(phase: Phase, plan: Plan) -> None:

@@ -9,7 +9,7 @@ import optax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.data.feed import Recipe
-from vocalsep_jax.data.songs import Library, check_trainable, find_library, names
+from vocalsep_jax.data.songs import Library, at_speeds, check_trainable, find_library, names
 from vocalsep_jax.data.synth.song import builtin_library
 from vocalsep_jax.training.optimizer import Phase, learning_rate_schedule, training_phases
 from vocalsep_jax.training.schedule import Schedule
@@ -76,6 +76,7 @@ def choose_songs(config: Config) -> Library:
             config.data.root,
             valid_songs=config.data.valid_songs,
             valid_names=config.data.valid_names,
+            instrumentals=config.data.instrumentals,
             seed=config.seed,
         )
     else:
@@ -92,6 +93,7 @@ def choose_songs(config: Config) -> Library:
             seed=config.seed,
         )
     check_trainable(library)
+    library = at_speeds(library, config.data.speeds)
     log.info(
         "%s: %d training songs; validation (%s): %s",
         library.source,

@@ -29,7 +29,7 @@ class Start(NamedTuple):
     Attributes:
       state: the first state.
       step: steps taken in it.
-      best_loss: the least validation loss so far, None before the first validation.
+      best_loss: the least validation loss so far, as `loop.Training` has it; None before the first.
     """
 
     state: TrainState

@@ -89,11 +89,11 @@ def create_state(
     model: Network,
     optimizer: optax.GradientTransformation,
     seed: int,
-    patch: tuple[int, int],
+    patch: tuple[int, ...],
     *,
     freeze_encoder: bool = False,
 ) -> TrainState:
-    """A freshly initialised state; `patch` is the `(F, T)` the network is traced with."""
+    """A freshly initialised state; `patch` is the `(F, T)` or `(F, T, K)` the network is traced with."""
     # Compiled as one program, from which XLA drops the forward pass; and with the random bits that are
     # quickest to compile for: the default ones would add ten seconds to every start on a CPU.
     key = jax.random.key(seed, impl="rbg")
@@ -107,9 +107,11 @@ def create_state(
     )
 
 
-def patch_qualities(loss: Callable[[Array, Array], Array], mask: Array, batch: Batch) -> dict[str, Array]:
-    """Each of `QUALITIES` for each patch: `[B]` float32."""
-    qualities = {"loss": loss(mask * batch.mixture, batch.vocals)}
+def patch_qualities(
+    loss: Callable[[Array, Array], Array], mask: Array, batch: Batch, target: str = "vocals"
+) -> dict[str, Array]:
+    """Each of `QUALITIES` for each patch: `[B]` float32; `target` is one of `crops.TARGETS`."""
+    qualities = {"loss": loss(mask * batch.mixture, getattr(batch, target))}
     for name, metric in metrics.PATCH_METRICS.items():
         qualities[name] = metric.measure(mask, batch.vocals, batch.accompaniment)
     return qualities
@@ -118,6 +120,7 @@ def patch_qualities(loss: Callable[[Array, Array], Array], mask: Array, batch: B
 def make_objective(
     model: Network,
     loss: Callable[[Array, Array], Array],
+    target: str = "vocals",
     *,
     rematerialise: bool = False,
 ) -> Callable[[Any, TrainState, Batch], tuple[Array, tuple[Any, dict[str, Array]]]]:
@@ -140,7 +143,7 @@ def make_objective(
             train=True,
             mutable=["batch_stats"],
         )
-        qualities = patch_qualities(loss, mask, batch)
+        qualities = patch_qualities(loss, mask, batch, target)
         means = {name: jnp.mean(values) for name, values in qualities.items()}
         return means["loss"], (updated["batch_stats"], means)
 
@@ -154,18 +157,22 @@ def make_train_step(
     model: Network,
     optimizer: optax.GradientTransformation,
     loss: Callable[[Array, Array], Array],
+    target: str = "vocals",
     *,
     freeze_encoder: bool = False,
     rematerialise: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
 
-    `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch. The
-    returned function maps `(state, batch)` to the next state and the batch's loss; metrics accumulate
-    in `state.totals`. With `freeze_encoder` the encoder's parameters stay as they are; no gradient of
-    them is formed, and `optimizer` never sees them. `rematerialise` as `make_objective` has it.
+    `model` must average its BatchNorm statistics over `AXIS`. `loss` gives one value a patch, of the
+    masked mixture and the `target`, one of `crops.TARGETS`. The returned function maps `(state, batch)` to
+    the next state and the batch's loss; metrics accumulate in `state.totals`. With `freeze_encoder` the
+    encoder's parameters stay as they are; no gradient of them is formed, and `optimizer` never sees them.
+    `rematerialise` as `make_objective` has it.
     """
-    gradient = jax.value_and_grad(make_objective(model, loss, rematerialise=rematerialise), has_aux=True)
+    gradient = jax.value_and_grad(
+        make_objective(model, loss, target, rematerialise=rematerialise), has_aux=True
+    )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
         before = trained_params(state.params, freeze_encoder)
@@ -206,7 +213,7 @@ def kept_bytes(objective: Callable[[Any, TrainState, Batch], Any], state: TrainS
 
 
 def make_eval_step(
-    model: Network, loss: Callable[[Array, Array], Array]
+    model: Network, loss: Callable[[Array, Array], Array], target: str = "vocals"
 ) -> Callable[[Any, Batch], dict[str, Array]]:
     """The evaluation step of one device.
 
@@ -217,7 +224,7 @@ def make_eval_step(
 
     def eval_step(variables: Any, batch: Batch) -> dict[str, Array]:
         mask = model.apply(variables, batch.mixture)
-        qualities = patch_qualities(loss, mask, batch)
+        qualities = patch_qualities(loss, mask, batch, target)
         sums = {name: jnp.sum(values * batch.weight) for name, values in qualities.items()}
         return lax.psum(sums | {"patches": jnp.sum(batch.weight)}, AXIS)
 

@@ -18,7 +18,7 @@ from vocalsep_jax.data.songs import Song, Stems
 from vocalsep_jax.evaluation.scores import baselines
 from vocalsep_jax.measures.metrics import usdr
 from vocalsep_jax.runtime.data_parallel import CompiledStep, to_host
-from vocalsep_jax.separation.streaming import MaskFilter
+from vocalsep_jax.separation.streaming import MaskFilter, channel_groups
 from vocalsep_jax.training.step import QUALITIES
 
 SONG_BATCH = 8
@@ -56,12 +56,13 @@ class ValidationSong:
         return cls(stems, config, baselines(stems, config.stft, sample_rate=rate, mask_rate=rate))
 
     def separate(self, predict: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """Its voice, float32 `[S, C]`; `predict` maps magnitudes `[B, F, T]` to masks."""
+        """Its voice, float32 `[S, C]`; `predict` is the network, from a batch of magnitudes to masks."""
         mixture, config = self.stems.mixture, self.config
         mask_filter = MaskFilter(
             config.stft,
             predict,
             channels=mixture.shape[1],
+            groups=channel_groups(mixture.shape[1], config.channels),
             patch_frames=config.audio.patch_frames,
             batch_size=SONG_BATCH,
             overlap=config.valid.song_overlap,

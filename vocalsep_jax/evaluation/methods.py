@@ -1,0 +1,189 @@
+"""What is compared: checkpoints, methods that need no training, and the ends of the scale."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocalsep_jax.audio.masks import apply_resampled_mask, ideal_ratio_mask
+from vocalsep_jax.audio.resampling import resample
+from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.data.songs import Stems
+from vocalsep_jax.evaluation.hpss import hpss_voice
+from vocalsep_jax.evaluation.repet_sim import repet_sim
+from vocalsep_jax.separation.separator import Separator
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to the voice of a song.
+
+    Attributes:
+      name: unique among the methods of a call.
+      description: what it does, in a sentence.
+      vocals: from a song's stems and their rate in Hz to the estimated vocals, float32 `[S, C]`.
+      depends_on: what its results depend on, beside the song and the rate; JSON values.
+      is_checkpoint: whether it is one of those that are compared.
+      is_blind: whether it hears the mixture alone, so that what it takes for voice in music without one
+        tells something.
+      keeps_mixture: whether its accompaniment is the mixture, too, rather than the mixture less the vocals.
+    """
+
+    name: str
+    description: str
+    vocals: Callable[[Stems, int], np.ndarray]
+    depends_on: dict[str, Any] = field(default_factory=dict)
+    is_checkpoint: bool = False
+    is_blind: bool = False
+    keeps_mixture: bool = False
+
+    def accompaniment(self, song: Stems, vocals: np.ndarray) -> np.ndarray:
+        """Its accompaniment `[S, C]`, from its vocals."""
+        return song.mixture if self.keeps_mixture else song.mixture - vocals
+
+    def taken_from_music(self, song: Stems, rate: int) -> np.ndarray:
+        """What it takes for voice in the accompaniment alone, `[S, C]`."""
+        return self.vocals(Stems(np.zeros_like(song.accompaniment), song.accompaniment), rate)
+
+
+def ideal_binary_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) -> np.ndarray:
+    """1 where `|V| > |A|`, else 0, of two whole signals `[S, C]`: float32 `[C, F, N]`."""
+    v, a = (np.abs(stft.analyse(x)) for x in (vocals, accompaniment))
+    return (v > a).astype(np.float32)
+
+
+def masked_by_truth(
+    song: Stems,
+    rate: int,
+    *,
+    mask: Callable[[np.ndarray, np.ndarray, Stft], np.ndarray],
+    stft: Stft,
+    mask_rate: int,
+) -> np.ndarray:
+    """The mixture through a mask that is made of the true stems: float32 `[S, C]`.
+
+    Args:
+      song: its stems at `rate` Hz.
+      rate: Hz.
+      mask: from vocals and accompaniment `[S, C]` at `mask_rate` to `[C, F, N]`.
+      stft: the mask's transform.
+      mask_rate: Hz, at which the mask works.
+    """
+    vocals, accompaniment = (resample(x, rate, mask_rate) for x in (song.vocals, song.accompaniment))
+    return apply_resampled_mask(
+        song.mixture,
+        stft,
+        lambda _: mask(vocals, accompaniment, stft),
+        sample_rate=rate,
+        mask_rate=mask_rate,
+    )
+
+
+def checkpoint_method(name: str, separator: Separator, options: dict[str, Any]) -> Method:
+    """A checkpoint as a method; `options` are those it was loaded with."""
+    return Method(
+        name,
+        f"the checkpoint, step {separator.step}",
+        lambda song, rate: separator.separate(song.mixture, rate)["vocals"],
+        {"checkpoint": content_hash(separator), **options},
+        is_checkpoint=True,
+        is_blind=True,
+    )
+
+
+def content_hash(separator: Separator) -> str:
+    """A digest of all that a checkpoint's output depends on: its network, its numbers and its transform.
+
+    Not of its files: a copy, or the same checkpoint exported, has the same.
+    """
+    import jax
+
+    settings = (separator.model, separator.stft, separator.sample_rate, separator.patch_frames)
+    digest = hashlib.sha256(repr(settings).encode())
+    for path, leaf in jax.tree.leaves_with_path(separator.variables):
+        values = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {values.dtype} {values.shape}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()
+
+
+def all_methods(checkpoints: Sequence[Method], stft: Stft, mask_rate: int) -> list[Method]:
+    """The checkpoints, and all that they are measured against.
+
+    Args:
+      checkpoints: those that are compared.
+      stft: the transform of the ideal masks.
+      mask_rate: Hz, at which these work.
+    """
+    masks = {"stft": [stft.n_fft, stft.hop], "mask_rate": mask_rate}
+    truth = partial(masked_by_truth, stft=stft, mask_rate=mask_rate)
+    where = f"made of the true stems, at {mask_rate} Hz, STFT {stft.n_fft}/{stft.hop}"
+    return [
+        *checkpoints,
+        Method(
+            "REPET-SIM",
+            "what does not repeat (Rafii & Pardo 2012); not trained",
+            lambda song, rate: repet_sim(song.mixture, rate),
+            {"repet_sim": 1},
+            is_blind=True,
+        ),
+        Method(
+            "HPSS",
+            "harmonic-percussive separation by median filters, twice (FitzGerald 2010; FitzGerald & "
+            "Gainza 2010); not trained",
+            lambda song, rate: hpss_voice(song.mixture, rate),
+            {"hpss": 1},
+            is_blind=True,
+        ),
+        Method(
+            "mixture",
+            "the mixture in the place of the vocals, and of the accompaniment",
+            lambda song, rate: song.mixture,
+            keeps_mixture=True,
+        ),
+        Method(
+            "silence",
+            "nothing for vocals, the mixture for accompaniment",
+            lambda song, rate: np.zeros_like(song.mixture),
+        ),
+        Method(
+            "ideal ratio mask",
+            f"the mixture through |V| / (|V| + |A|) {where}",
+            partial(truth, mask=ideal_ratio_mask),
+            masks | {"mask": "ratio"},
+        ),
+        Method(
+            "ideal binary mask",
+            f"the mixture through the mask that is 1 where |V| > |A|, {where}",
+            partial(truth, mask=ideal_binary_mask),
+            masks | {"mask": "binary"},
+        ),
+    ]
+
+
+NAMES = ("REPET-SIM", "HPSS", "mixture", "silence", "ideal ratio mask", "ideal binary mask")
+"""Names that `all_methods` uses besides those of the checkpoints."""
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """For each checkpoint's path, as many of its last parts as tell it from the others.
+
+    Raises:
+      ValueError: if two paths are of one place.
+    """
+    parts = [path.resolve().parts for path in paths]
+    if len(set(parts)) < len(parts):
+        twice = next(p for n, p in enumerate(paths) if parts[n] in parts[:n])
+        raise ValueError(f"{twice}: this checkpoint is named twice")
+    names = [p[-1] for p in parts]
+    for length in range(2, 1 + max(map(len, parts))):
+        names = [
+            "/".join(p[-length:]) if names.count(n) > 1 else n for p, n in zip(parts, names, strict=True)
+        ]
+    return [f"checkpoint {name}" if name in NAMES else name for name in names]
