@@ -8,7 +8,7 @@ Expect:    docs/recipe.md tells what each change brought, by songs that were lef
 Changes to the recipe: windows of 46 ms, which tell a voice's harmonics apart, and bins above 5.5 kHz taken
 together by threes; left and right seen, and masked, together, by width 16; the loss is that of the part of
 the voice in phase with the mixture, which is what counts in the separated waveform; and samples that are
-hardly ever the same: songs at three speeds, voices paired with any accompaniment, equalisers, levels, widths.
+hardly ever the same: songs at three speeds, voices with any accompaniment, equalisers, levels, widths.
 """
 
 import ml_collections

@@ -101,18 +101,16 @@ def test_the_model_again(script, folders):
     assert names(calls) == [
         "tools/gather_songs.py",
         "vocalsep_jax.main",
-        "vocalsep_jax.main",
         "vocalsep_jax.export",
         "vocalsep_jax.evaluate",
         "tools/awkward_inputs.py",
         "tools/model_card.py",
     ]
-    pretrain, ship, exported = calls[1:4]
-    assert pretrain[2:] == ["--config", "configs/pretrain.py", "--workdir", f"{out}/pretrain"]
+    ship, exported = calls[1:3]
     assert ship[2:6] == ["--config", "configs/ship.py", "--workdir", f"{out}/run"]
     assert flag(ship, "data.root") == f"{out}/songs"
     assert flag(ship, "data.instrumentals") == f"{out}/songs/instrumentals/train"
-    assert flag(ship, "init_from") == f"{out}/pretrain"
+    assert flag(ship, "valid.best_by") == "last"
     assert exported[2:] == [f"{out}/run", f"{out}/vocals", "--weights-only", "--dtype", "float16"]
     assert (
         f'cp -r "{out}/vocals" vocalsep_jax/shipped/ && echo vocals > vocalsep_jax/shipped/default.txt'
@@ -134,7 +132,7 @@ def test_each_song_left_out(script, folders):
     left_out, card = calls[-2:]
     assert left_out[:2] == ["tools/leave_one_out.py", "configs/smoke.py"]
     assert left_out[left_out.index("--songs") + 1] == str(folders[0])
-    assert flag(left_out, "init_from") == f"{out}/pretrain"
+    assert flag(left_out, "data.instrumentals") == f"{out}/songs/instrumentals/train"
     scores = card[card.index("--leave-one-out") + 1]
     assert scores == str(out / "folds" / "smoke" / "scores.json")
     assert names(calls)[-1] == "tools/model_card.py"

@@ -20,9 +20,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from vocalsep_jax.audio.files import SUFFIXES, AudioError, read
+from vocalsep_jax.audio.files import AudioError, read
 from vocalsep_jax.audio.resampling import resample
-from vocalsep_jax.data.songs import SPLITS, SongError, find_library
+from vocalsep_jax.data.songs import SPLITS, SongError, find_library, instrumental_files
+from vocalsep_jax.data.synth.band import drum_solo
+from vocalsep_jax.data.synth.score import Note, Score
+from vocalsep_jax.data.synth.sound import rms
+from vocalsep_jax.data.synth.voice import sing
 from vocalsep_jax.measures.metrics import leakage, usdr
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime import disk
@@ -50,24 +54,40 @@ def without_voice(separator: Separator, instrumentals: Path) -> Iterator[tuple[s
     """What is taken for voice where there is none.
 
     Raises:
-      AudioError: if a file cannot be read.
+      AudioError, SongError: if a file cannot be read, or there is no such folder.
     """
-    time = np.arange(10 * _RATE) / _RATE
-    noise = np.random.default_rng(0).normal(0, 0.1, (len(time), 2))
+    length = 10 * _RATE
+    rng, time = np.random.default_rng(0), np.arange(length) / _RATE
+    noise = rng.normal(0, 0.1, (length, 2))
+    score = Score.compose(rng, length / _RATE)
     clicks = np.zeros((len(time), 2))
     clicks[:: _RATE // 2] = 0.9
     inputs = {
         "white noise": (noise, _RATE),
         "a sine of 440 Hz": (np.repeat(0.3 * np.sin(2 * np.pi * 440 * time)[:, None], 2, axis=1), _RATE),
         "clicks, two a second": (clicks, _RATE),
+        "a drum solo (generated)": (drum_solo(rng, score, length), _RATE),
     }
-    for path in sorted(p for p in instrumentals.iterdir() if p.suffix.lower() in SUFFIXES):
+    for path in instrumental_files(instrumentals):
         samples, rate = read(path)
         inputs[path.stem] = samples[loudest(samples, _SECONDS * rate)], rate
     for name, (samples, rate) in inputs.items():
         samples = samples.astype(np.float32)
         voice = separator.separate(samples, rate)["vocals"]
         yield name, {"what": _TAKEN, "decibels": leakage(samples, voice)}
+
+
+def speech(separator: Separator) -> Iterator[tuple[str, dict[str, Any]]]:
+    """How well spoken syllables are kept, of the voice of built-in songs: all of it is voice."""
+    rng = np.random.default_rng(1)
+    beat, seconds = 0.18, 10.0
+    pitches = 45 + np.cumsum(rng.uniform(-1.5, 1.5, int(seconds / beat))).clip(-4, 6)
+    notes = [Note(n * beat, 0.8 * beat, float(pitch)) for n, pitch in enumerate(pitches)]
+    phrases = [notes[n : n + 8] for n in range(0, len(notes), 10)]
+    spoken = sing(rng, Score(beat, [], phrases), round(seconds * _RATE))
+    spoken = (0.1 / rms(spoken) * spoken).astype(np.float32)
+    score = usdr(spoken, separator.separate(spoken, _RATE)["vocals"])
+    yield "speech (generated syllables)", {"what": _SCORE, "decibels": score}
 
 
 def of_songs(separator: Separator, songs: Path, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -86,7 +106,7 @@ def of_songs(separator: Separator, songs: Path, split: str) -> Iterator[tuple[st
             "20 dB softer": (mixture / 10, vocals / 10, _RATE),
             "12 dB louder, clipped": (np.clip(mixture * 4, -1, 1), vocals * 4, _RATE),
             "left and right exchanged": (mixture[:, ::-1], vocals[:, ::-1], _RATE),
-            "at 16 kHz": (resample(mixture, _RATE, 16_000), resample(vocals, _RATE, 16_000), 16_000),
+            "at 8 kHz": (resample(mixture, _RATE, 8_000), resample(vocals, _RATE, 8_000), 8_000),
             "the voice alone": (vocals, vocals, _RATE),
         }
         for change, (given, wanted, rate) in changed.items():
@@ -118,6 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if silence.any():
             raise RunError(f"{options.model}: makes a voice of silence")
         found = dict(without_voice(separator, options.instrumentals))
+        found |= dict(speech(separator))
         found |= dict(of_songs(separator, options.songs, options.split))
         disk.write_text(options.json, json.dumps(found, indent=2) + "\n")
     except (RunError, AudioError, SongError, OSError) as error:

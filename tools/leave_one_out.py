@@ -25,52 +25,24 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 
+from tools.gather_songs import VALID_SONGS, link, song_folders
 from tools.run_experiment import ExperimentError, Run, score, split_arguments, train
 from tools.write_builtin_songs import write_songs
-from vocalsep_jax.data.songs import SPLITS, SongError, find_library
+from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
 
 COLUMNS = ("mixture", "estimate", "ideal", "leakage")
-_VALID_SONGS = 2
-_VALID_SECONDS = 20.0
-_VALID_SEED = 7
-
-
-def song_folders(songs: Path) -> dict[str, Path]:
-    """The folders of the songs that have a voice, by name.
-
-    Raises:
-      SongError: if there are fewer than two, or two with one name.
-    """
-    library = find_library(songs)
-    places = [songs / split for split in SPLITS if (songs / split).is_dir()] or [songs]
-    found: dict[str, Path] = {}
-    for song in (s for split in SPLITS for s in library.splits[split] if not s.voiceless):
-        entries = [place / song.name for place in places if (place / song.name).is_dir()]
-        if len(entries) != 1 or song.name in found:
-            raise SongError(f"{songs}: {song.name!r} must be the name of one folder of stems")
-        found[song.name] = entries[0]
-    if len(found) < 2:
-        raise SongError(f"{songs}: leaving one song out takes at least two")
-    return found
 
 
 def make_fold(folder: Path, songs: dict[str, Path], left_out: str, builtin: Path) -> None:
     """A folder of songs in splits, as links: all but one to train on, that one as the test."""
     for name, place in songs.items():
-        _link(folder / ("test" if name == left_out else "train") / name, place)
+        link(folder / ("test" if name == left_out else "train") / name, place)
     for place in sorted((builtin / "valid").iterdir()):
-        _link(folder / "valid" / place.name, place)
-
-
-def _link(link: Path, target: Path) -> None:
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if link.is_symlink():
-        link.unlink()
-    link.symlink_to(target.resolve(), target_is_directory=True)
+        link(folder / "valid" / place.name, place)
 
 
 def table(scores: dict[str, dict[str, float | None]]) -> str:
@@ -130,7 +102,7 @@ def _leave_out_each(options: argparse.Namespace, songs: dict[str, Path], flags: 
     builtin = options.out / "builtin"
     if not (builtin / "valid").is_dir():
         with disk.replacing(builtin) as partial:
-            write_songs(partial, "valid", _VALID_SONGS, _VALID_SECONDS, _VALID_SEED)
+            write_songs(partial, *VALID_SONGS)
     failed = 0
     for name in options.only or songs:
         fold = options.out / "folds" / name

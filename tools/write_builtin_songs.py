@@ -38,7 +38,7 @@ def write_songs(root: Path, split: str, count: int, seconds: float, seed: int) -
             path = folder / f"{name}.wav"
             with files.Writer(path, _RATE, samples.shape[1], Encoding(), len(samples)) as file:
                 file.write(samples)
-        print(folder)
+        print(folder, flush=True)
 
 
 def main() -> int:

@@ -47,23 +47,24 @@ def test_what_is_measured(measured, capsys):
     call, path = measured
     assert call() == 0
     found = json.loads(path.read_text())
-    for name in ("white noise", "a sine of 440 Hz", "clicks, two a second", "A - B"):
+    for name in ("white noise", "clicks, two a second", "a drum solo (generated)", "A - B"):
         assert found[name]["what"] == "taken for voice, relative to the input"
         assert found[name]["decibels"] == pytest.approx(-6.02, abs=0.01)  # half of it
+    assert found["speech (generated syllables)"]["decibels"] == pytest.approx(6.02, abs=0.01)
     # Of the voice alone half is missing; of a mixture with a tone as loud, half of either is the error.
     assert found["D - Four, the voice alone"]["decibels"] == pytest.approx(6.02, abs=0.01)
-    for change in ("as it is", "mono", "20 dB softer", "left and right exchanged", "at 16 kHz"):
+    for change in ("as it is", "mono", "20 dB softer", "left and right exchanged", "at 8 kHz"):
         assert found[f"D - Four, {change}"]["what"] == "vocals uSDR"
         assert found[f"D - Four, {change}"]["decibels"] == pytest.approx(3.01, abs=0.05)
     assert found["D - Four, 12 dB louder, clipped"]["decibels"] < 3
-    assert len(capsys.readouterr().out.splitlines()) == len(found) == 11
+    assert len(capsys.readouterr().out.splitlines()) == len(found) == 13
 
 
 def test_errors_are_one_line(measured, tmp_path, caplog):
     call, path = measured
     for model, changes, message in (
         ("noisy", {}, "noisy: makes a voice of silence"),
-        ("half", {"instrumentals": tmp_path / "none"}, "No such file or directory"),
+        ("half", {"instrumentals": tmp_path / "none"}, "no such folder"),
         ("half", {"songs": tmp_path / "none"}, "no such folder"),
     ):
         caplog.clear()

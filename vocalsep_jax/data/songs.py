@@ -172,9 +172,12 @@ def find_library(
             raise SongError(f"{root}: two songs are called {twice[0]!r}; rename one")
 
     everything = {s.name: s for s in (*train, *valid)}
+    valid = [s for s in valid if not s.voiceless]
     if valid_names:
         if missing := [n for n in valid_names if n not in everything]:
             raise SongError(f"{root}: no song called {missing[0]!r} to validate on")
+        if silent := [n for n in valid_names if everything[n].voiceless]:
+            raise SongError(f"{root}: {silent[0]!r} has no voice to validate on")
         valid, choice = [everything[n] for n in valid_names], "named in the config"
     elif musdb := [s for s in train if s.name in MUSDB_VALIDATION]:
         valid, choice = [*valid, *musdb], "MUSDB18's published list"
@@ -208,17 +211,25 @@ def find_instrumentals(folder: str | Path) -> list[Song]:
       SongError: if there is none, or two have the same name.
     """
     folder = Path(folder).expanduser()
-    if not folder.is_dir():
-        raise SongError(f"{folder}: no such folder; give the folder that holds music without a voice")
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in SUFFIXES]
-    shown = [p for p in files if not p.name.startswith(".") and not p.name.endswith(STEM_FILE_SUFFIX)]
-    found = [_voiceless(path.stem, path) for path in shown]
+    found = [_voiceless(path.stem, path) for path in instrumental_files(folder)]
     found += [song for song in _find_songs(folder) if song.voiceless]
     if not found:
         raise SongError(f"{folder}: holds no music without a voice: no audio file, no accompaniment alone")
     if twice := sorted({n for n in names(found) if names(found).count(n) > 1}):
         raise SongError(f"{folder}: two songs are called {twice[0]!r}; rename one")
     return found
+
+
+def instrumental_files(folder: Path) -> list[Path]:
+    """The audio files directly in a folder, sorted, without hidden ones and files of stems.
+
+    Raises:
+      SongError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise SongError(f"{folder}: no such folder; give the folder that holds music without a voice")
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in SUFFIXES]
+    return [p for p in files if not p.name.startswith(".") and not p.name.endswith(STEM_FILE_SUFFIX)]
 
 
 def check_trainable(library: Library) -> None:

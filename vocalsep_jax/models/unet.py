@@ -78,16 +78,16 @@ class UNet(nn.Module):
             raise ValueError(f"the network has {self.channels} channels, the patches are {magnitude.shape}")
         scale = FREQUENCY_SCALES[self.frequency_scale]
         x = magnitude if scale is None else scale.to(magnitude, self.frequency_bins)
+        renew = train and not self.freeze_statistics
         down, up = layer_channels(self.width, self.depth)
         up[-1] = self.channels
         x = INPUT_TRANSFORMS[self.input_transform](x)
         x = x.reshape(*x.shape[:3], -1)
         if self.input_norm:
-            x = self._standardised(x, train)
+            x = self._standardised(x, renew)
         x = x.astype(self.dtype)
         down_conv, up_conv = FORMS[self.convolutions]
         skips = []
-        renew = train and not self.freeze_statistics
         for n, features in enumerate(down, start=1):
             x = Conv4x4(features, down_conv, self.dtype, name=f"down{n}")(x)
             x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
@@ -109,11 +109,11 @@ class UNet(nn.Module):
             mask = mask[..., 0]
         return mask if scale is None else scale.back(mask, magnitude.shape[1])
 
-    def _standardised(self, x: Array, train: bool) -> Array:
+    def _standardised(self, x: Array, renew: bool) -> Array:
         """Input features `[B, G, T, C]`, each bin and feature with mean 0 and variance 1, then scaled."""
         batch, bins, frames, features = x.shape
         x = jnp.moveaxis(x, 2, 1).reshape(batch, frames, bins * features)
-        x = batch_norm(train, jnp.float32, self.axis_name, name="input_norm")(x)
+        x = batch_norm(renew, jnp.float32, self.axis_name, name="input_norm")(x)
         return jnp.moveaxis(x.reshape(batch, frames, bins, features), 1, 2)
 
     def check_patch(self, bins: int, frames: int) -> None:
@@ -144,5 +144,5 @@ def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:
 
 
 def is_encoder(name: str) -> bool:
-    """Whether a module of the network (`down1`, `down1_norm`, `up1`, ...) belongs to its encoder."""
-    return name.startswith("down")
+    """Whether a module (`input_norm`, `down1`, `down1_norm`, `up1`, ...) belongs to the encoder."""
+    return name.startswith(("down", "input"))

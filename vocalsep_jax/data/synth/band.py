@@ -33,6 +33,13 @@ def play(rng: np.random.Generator, score: Score, samples: int) -> np.ndarray:
     return reverberate(rng, out, seconds=rng.uniform(0.3, 1.2), wet=rng.uniform(0.03, 0.15))
 
 
+def drum_solo(rng: np.random.Generator, score: Score, samples: int) -> np.ndarray:
+    """The drums of a song alone, float64 `[S, 2]` with `S = samples`, peak at half of full scale."""
+    stem = np.zeros((samples, 2))
+    _drums(rng, score, stem)
+    return 0.5 / max(np.abs(stem).max(), 1e-9) * stem
+
+
 def _add(stem: np.ndarray, sound: np.ndarray, start: float, pan: float = 0.5) -> None:
     """Add a sound to a stem, as far as the stem goes.
 
