@@ -75,6 +75,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-j", "--jobs", type=int, default=1, help="songs scored at once (%(default)s)")
     parser.add_argument("--overlap", type=float, default=OVERLAP, help="(%(default)s)")
     parser.add_argument("--shifts", type=int, default=1, help="(%(default)s)")
+    parser.add_argument(
+        "--no-wiener",
+        dest="wiener",
+        action="store_false",
+        help="leave out the multichannel Wiener filter that refines what a stereo model gives",
+    )
     parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
     parser.add_argument(
         "--leakage",
@@ -120,7 +126,13 @@ def _run(options: argparse.Namespace) -> int:
         trained, validated = ([[n for n, _ in r.get(s, [])] for r in records] for s in ("train", "valid"))
         chosen = _songs(options.data, options.split, validated[0])
         separators = {
-            name: Separator(path, overlap=options.overlap, shifts=options.shifts, dtype=options.dtype)
+            name: Separator(
+                path,
+                overlap=options.overlap,
+                shifts=options.shifts,
+                dtype=options.dtype,
+                wiener=options.wiener,
+            )
             for name, path in zip(names, paths, strict=True)
         }
     except (RunError, song_files.SongError, ValueError) as error:
@@ -244,7 +256,12 @@ def _everything(
     from vocalsep_jax.evaluation.store import Store
     from vocalsep_jax.evaluation.tables import Evaluation, scores_json, text_table
 
-    settings = {"overlap": options.overlap, "shifts": options.shifts, "dtype": options.dtype}
+    settings = {
+        "overlap": options.overlap,
+        "shifts": options.shifts,
+        "dtype": options.dtype,
+        "wiener": options.wiener,
+    }
     first = next(iter(separators.values()))
     checkpoints = [checkpoint_method(name, s, settings) for name, s in separators.items()]
     methods = all_methods(checkpoints, first.stft, first.sample_rate)
@@ -280,6 +297,7 @@ def _facts(options: argparse.Namespace, separators: Mapping[str, Separator], rat
         "overlap of patches": f"{options.overlap:g}",
         "shifts averaged": str(options.shifts),
         "dtype of activations": options.dtype or "as trained",
+        "multichannel Wiener filter": "of stereo models" if options.wiener else "left out",
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
     }
 

@@ -15,17 +15,15 @@ def call(song_root, tmp_path, monkeypatch):
     asked = []
 
     def train(run, flags):
-        asked.append(
-            ("train", run.folder.name, dict(f.removeprefix("--config.").split("=") for f in flags))
-        )
+        given = dict(flag.removeprefix("--config.").split("=") for flag in flags)
+        asked.append(("train", run.folder.name, given))
         if run.folder.name == "B - Two" and "fail" in str(flags):
             raise tool.ExperimentError("it failed")
 
     def score(run, data, sample_rate, flags):
         asked.append(("score", data.name, sample_rate, flags))
-        songs = {
-            s.name: {"mixture": -5, "estimate": 1, "ideal": 9} for s in find_library(data).splits["test"]
-        }
+        scores = {"mixture": -5, "estimate": 1, "ideal": 9}
+        songs = {song.name: scores for song in find_library(data).splits["test"]}
         run.folder.mkdir(parents=True, exist_ok=True)
         (run.folder / "test.json").write_text(json.dumps({"songs": songs}))
 
