@@ -5,8 +5,9 @@
 All songs of FOLDER take part, whatever split they lie in. OUT/folds/<song> links to the songs that one
 training sees, and to the one it is scored on; OUT/<config>/<song> is its run. What follows `--` goes to
 every run. Each trains on all other songs: it is validated on built-in songs, which are generated, and its
-last weights are taken. OUT/<config>/scores.json and OUT/<config>/table.md are written anew after each song.
-Started again, it goes on where it stopped; with --only, several processes can share the songs.
+last weights are taken. Its song is scored as `vocalsep evaluate --report` does, into `scores` in the run;
+OUT/<config>/scores.json and OUT/<config>/table.md have all songs together. Started again, it goes on where
+it stopped; with --only, several processes can share the songs before one call puts all together.
 """
 
 from __future__ import annotations
@@ -23,18 +24,22 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import numpy as np
-
 from tools.gather_songs import VALID_SONGS, link, song_folders
-from tools.run_experiment import ExperimentError, Run, score, split_arguments, train
+from tools.run_experiment import ExperimentError, Run, run_python, split_arguments, train
 from tools.write_builtin_songs import write_songs
 from vocalsep_jax.data.songs import SongError
+from vocalsep_jax.evaluation.bootstrap import median_interval
+from vocalsep_jax.evaluation.tables import plain
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("mixture", "estimate", "ideal", "leakage")
+MODEL = "model"
+"""What the checkpoints are called together: each song has one of its own."""
+
+COLUMNS = ("vocals_usdr", "accompaniment_usdr", "vocals_sdr", "vocals_sir", "leakage")
+"""What is printed; scores.json has all."""
 
 
 def make_fold(folder: Path, songs: dict[str, Path], left_out: str, builtin: Path) -> None:
@@ -45,19 +50,65 @@ def make_fold(folder: Path, songs: dict[str, Path], left_out: str, builtin: Path
         link(folder / "valid" / place.name, place)
 
 
-def table(scores: dict[str, dict[str, float | None]]) -> str:
-    """Markdown: a row a song, and the medians."""
-    lines = ["| song | " + " | ".join(COLUMNS) + " |", "|---|" + "---|" * len(COLUMNS)]
-    median = {c: _median([s.get(c) for s in scores.values()]) for c in COLUMNS}
-    for name, row in [*scores.items(), ("median", median)]:
-        cells = ["" if row.get(c) is None else f"{row[c]:.2f}" for c in COLUMNS]
-        lines.append("| " + " | ".join([name, *cells]) + " |")
-    return "\n".join(lines) + "\n"
+def score(run: Run, data: Path, sample_rate: int) -> dict[str, Any]:
+    """Score the song that a run has not heard by all measures, beside all methods.
+
+    Returns:
+      What `vocalsep evaluate --report` writes as `scores.json`, in which the checkpoint is called `MODEL`.
+      The report is in the run's folder, under `scores`.
+
+    Raises:
+      ExperimentError: if that fails.
+    """
+    report = run.folder / "scores"
+    command = ["-m", "vocalsep_jax.evaluate", "--checkpoint", str(run.folder), "--data", str(data)]
+    command += ["--sample-rate", str(sample_rate), "--report", str(report)]
+    run_python(command, run.log_file)
+    content = json.loads((report / "scores.json").read_text(encoding="utf-8"))
+    (name,) = (method for method, x in content["methods"].items() if x["checkpoint"])
+
+    def renamed(by_method: dict[str, Any]) -> dict[str, Any]:
+        return {MODEL if method == name else method: x for method, x in by_method.items()}
+
+    songs = {song: renamed(by_method) for song, by_method in content["songs"].items()}
+    return content | {"methods": renamed(content["methods"]), "songs": songs}
 
 
-def _median(values: Sequence[Any]) -> float | None:
-    known = [x for x in values if x is not None]
-    return float(np.median(known)) if known else None
+def together(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The scores of all songs, each by a model that has not heard it, as `vocalsep evaluate` has them."""
+    methods = {
+        name: {key: x[key] for key in ("description", "checkpoint")}
+        for name, x in parts[0]["methods"].items()
+    }
+    songs = {song: by_method for part in parts for song, by_method in part["songs"].items()}
+    columns = next(iter(songs.values()))[MODEL]
+    medians = {
+        m: {c: median_interval([song[m][c] for song in songs.values()]) for c in columns} for m in methods
+    }
+    return {
+        "sample_rate": parts[0]["sample_rate"],
+        "methods": methods,
+        "songs": songs,
+        "medians": plain(medians),
+    }
+
+
+def table(scores: dict[str, Any]) -> str:
+    """Markdown: for each of `COLUMNS`, a row a song and the medians, a column a method."""
+    sections = []
+    for column in COLUMNS:
+        methods = [m for m, row in scores["medians"].items() if row[column] is not None]
+        lines = [f"| {column}, dB | " + " | ".join(methods) + " |", "|---|" + "---|" * len(methods)]
+        rows = [
+            (song, {m: by_method[m][column] for m in methods})
+            for song, by_method in scores["songs"].items()
+        ]
+        rows.append(("median", {m: scores["medians"][m][column]["median"] for m in methods}))
+        for name, row in rows:
+            cells = ("" if row[m] is None else f"{row[m]:.2f}" for m in methods)
+            lines.append("| " + " | ".join([name, *cells]) + " |")
+        sections.append("\n".join(lines))
+    return "\n\n".join(sections) + "\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on from there")
         return 130
-    print((options.out / options.config.stem / "table.md").read_text(encoding="utf-8"))
+    if failed < len(options.only or songs):
+        print((options.out / options.config.stem / "table.md").read_text(encoding="utf-8"))
     return 1 if failed else 0
 
 
@@ -103,32 +155,24 @@ def _leave_out_each(options: argparse.Namespace, songs: dict[str, Path], flags: 
     if not (builtin / "valid").is_dir():
         with disk.replacing(builtin) as partial:
             write_songs(partial, *VALID_SONGS)
-    failed = 0
+    failed, parts, out = 0, [], options.out / options.config.stem
     for name in options.only or songs:
         fold = options.out / "folds" / name
         make_fold(fold, songs, name, builtin)
-        run = Run(options.config, options.seed, options.out / options.config.stem / name)
+        run = Run(options.config, options.seed, out / name)
         given = [f"--config.data.root={fold.resolve()}", "--config.valid.best_by=last", *flags]
         try:
             train(run, given)
-            score(run, fold, options.sample_rate, ["--leakage"])
+            parts.append(score(run, fold, options.sample_rate))
         except ExperimentError as error:
             failed += 1
             log.error("error: without %s: %s", name, error)
-        report(options.out / options.config.stem, songs)
+            continue
+        scores = together(parts)
+        disk.write_text(out / "scores.json", json.dumps(scores, indent=2) + "\n")
+        disk.write_text(out / "table.md", table(scores))
         log.info("without %s: done", name)
     return failed
-
-
-def report(out: Path, songs: Sequence[str] | dict[str, Path]) -> None:
-    """Write what is scored so far: `scores.json` and `table.md`."""
-    scores: dict[str, dict[str, float | None]] = {}
-    for name in songs:
-        path = out / name / "test.json"
-        if path.exists():
-            scores |= json.loads(path.read_text(encoding="utf-8"))["songs"]
-    disk.write_text(out / "scores.json", json.dumps(scores, indent=2) + "\n")
-    disk.write_text(out / "table.md", table(scores))
 
 
 if __name__ == "__main__":

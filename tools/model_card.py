@@ -24,7 +24,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from vocalsep_jax.config import Config, differences
-from vocalsep_jax.evaluation.bootstrap import median_interval
 from vocalsep_jax.runs.exported import read_facts
 from vocalsep_jax.runs.folder import RunError, find_run, read_json
 from vocalsep_jax.runs.history import read_history
@@ -137,33 +136,6 @@ def read_scores(path: Path) -> Scores:
 
 def _renamed(by_method: dict[str, Any], checkpoint: str) -> dict[str, Any]:
     return {MODEL if method == checkpoint else method: x for method, x in by_method.items()}
-
-
-def read_left_out(path: Path) -> Scores:
-    """What `tools/leave_one_out.py` found: uSDR and leakage, in the form that `read_scores` gives.
-
-    Raises:
-      RunError: if the file is missing, damaged, or something else.
-    """
-    names = {MODEL: "estimate", "mixture": "mixture", "silence": "silence", "ideal ratio mask": "ideal"}
-    try:
-        songs = {
-            song: {
-                method: {"vocals_usdr": x[name], "leakage": x.get("leakage") if method == MODEL else None}
-                for method, name in names.items()
-            }
-            for song, x in read_json(path).items()
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{path}: not the scores of songs left out ({error!r})") from error
-    if not songs:
-        raise RunError(f"{path}: holds no scores")
-    medians: dict[str, dict[str, Any]] = {method: {} for method in names}
-    for method in names:
-        for column in ("vocals_usdr", "leakage"):
-            found = median_interval([song[method][column] for song in songs.values()])
-            medians[method][column] = found and found._asdict() | {"enough_songs": found.is_sure}
-    return {"songs": songs, "medians": medians}
 
 
 def facts_of_card(
@@ -369,7 +341,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             options.model,
             options.run,
             scores=read_scores(options.scores) if options.scores else None,
-            leave_one_out=read_left_out(options.leave_one_out) if options.leave_one_out else None,
+            leave_one_out=read_scores(options.leave_one_out) if options.leave_one_out else None,
             awkward=read_json(options.awkward) if options.awkward else {},
             command=options.command,
             licences=licences,

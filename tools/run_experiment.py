@@ -86,7 +86,7 @@ def train(run: Run, flags: Sequence[str]) -> None:
     """
     run.folder.parent.mkdir(parents=True, exist_ok=True)
     command = ["-m", "vocalsep_jax.main", "--config", str(run.config), "--workdir", str(run.folder)]
-    _python([*command, f"--config.seed={run.seed}", *flags], run.log_file)
+    run_python([*command, f"--config.seed={run.seed}", *flags], run.log_file)
     if finished(run.folder) is None:
         raise ExperimentError("stopped before its last epoch; start the experiment again to go on")
 
@@ -113,7 +113,7 @@ def finished(folder: Path) -> Record | None:
     return record if done else None
 
 
-def score(run: Run, data: Path, sample_rate: int, flags: Sequence[str] = ()) -> None:
+def score(run: Run, data: Path, sample_rate: int) -> None:
     """Score the test songs with one run, into its `test.json`, unless these scores are there.
 
     Raises:
@@ -127,13 +127,13 @@ def score(run: Run, data: Path, sample_rate: int, flags: Sequence[str] = ()) -> 
     with tempfile.TemporaryDirectory() as folder:
         scores = Path(folder) / "scores.json"
         command = ["-m", "vocalsep_jax.evaluate", "--checkpoint", str(run.folder), "--data", str(data)]
-        command += ["--sample-rate", str(sample_rate), "--json", str(scores), *flags]
-        _python(command, run.log_file)
+        command += ["--sample-rate", str(sample_rate), "--json", str(scores)]
+        run_python(command, run.log_file)
         songs = json.loads(scores.read_text(encoding="utf-8"))
     disk.write_text(path, json.dumps(wanted | {"songs": songs}, indent=2) + "\n")
 
 
-def _python(arguments: Sequence[str], log_file: Path) -> None:
+def run_python(arguments: Sequence[str], log_file: Path) -> None:
     """Run Python, with this code base in reach, in the caller's folder."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])

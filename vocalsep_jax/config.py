@@ -295,11 +295,6 @@ class Config:
             raise ValueError(
                 f"data.voice_absent + data.accompaniment_absent must be at most 1, not {absent}"
             )
-        if len({f"{speed:g}" for speed in (1, *self.data.speeds)}) <= len(self.data.speeds):
-            raise ValueError(
-                f"data.speeds must be different ones, and not 1, at which the songs are there already; "
-                f"not {self.data.speeds}"
-            )
         if self.init_from and self.init_encoder:
             raise ValueError("init_from and init_encoder: a run starts from one of them, not both")
         if self.unfreeze_epoch and self.freeze_encoder == "none":

@@ -152,10 +152,11 @@ def test_a_damaged_cache_is_said_in_one_line(opened, tmp_path, placement):
 def test_the_patch_that_is_shown_is_where_the_voice_is_loudest(stores, monkeypatch, among):
     monkeypatch.setattr(placement, "_LOOKED_AT", among)
     store = stores["valid"]
-    crops = read_crops(store, validation_plan(12, store.table, RECIPE.crop), RECIPE.crop, np.ones(12))
-    voices = np.einsum("bcs,bc->bs", crops.vocals, crops.vocals_gains).astype(np.float32)
+    plan = validation_plan(12, store.table, RECIPE.crop, RECIPE.augmentation)
+    crops = read_crops(store, plan, RECIPE.crop, np.ones(12))
+    voices = np.einsum("bcs,bkc->bs", crops.vocals, crops.vocals_gains).astype(np.float32)
     energies = np.sum(np.abs(RECIPE.stft.transform(voices)) ** 2, axis=(1, 2))
     assert energies.argmax() > 0
     patch = loudest_patch(store, RECIPE)
-    assert [x.shape for x in patch] == [(1, 32, 32)] * 3 + [(1,)]
+    assert [x.shape for x in patch] == [(1, 32, 32)] * 3 + [(1,), (1, 32, 32)]
     assert np.sum(patch.vocals**2) == pytest.approx(energies[:among].max(), rel=1e-4)

@@ -272,7 +272,7 @@ def test_frozen_statistics_are_used_and_left_alone(rng):
 
 
 def test_bfloat16_keeps_parameters_statistics_and_mask_in_float32():
-    model = UNet(4, 5, jnp.dtype("bfloat16"))
+    model = UNet(4, 5, dtype=jnp.dtype("bfloat16"))
 
     def apply(variables, x):
         return model.apply(variables, x, train=True, mutable=["batch_stats", "intermediates"])

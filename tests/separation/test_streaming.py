@@ -18,7 +18,8 @@ def of_its_surroundings(x):
 def of_both_channels(x):
     """A network of two channels, of which each mask depends on both, and not alike."""
     assert x.shape[3:] == (2,)
-    return x / (1 + x + 2 * x[..., ::-1] + x.mean(axis=(1, 2), keepdims=True)) * np.float32([1.0, 0.5])
+    unlike = np.float32([[[[1.0, 0.5]]]])
+    return unlike * x / (1 + x + 2 * x[..., ::-1] + x.mean(axis=(1, 2), keepdims=True))
 
 
 def make(predict=of_its_surroundings, channels=2, **options):

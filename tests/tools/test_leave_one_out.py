@@ -1,8 +1,10 @@
 import json
+from pathlib import Path
 
 import pytest
 
 from tools import leave_one_out as tool
+from tools import model_card
 from vocalsep_jax.data.songs import find_library
 
 SONGS = ["A - One", "B - Two", "C - Three", "D - Four"]
@@ -20,15 +22,25 @@ def call(song_root, tmp_path, monkeypatch):
         if run.folder.name == "B - Two" and "fail" in str(flags):
             raise tool.ExperimentError("it failed")
 
-    def score(run, data, sample_rate, flags):
-        asked.append(("score", data.name, sample_rate, flags))
-        scores = {"mixture": -5, "estimate": 1, "ideal": 9}
-        songs = {song.name: scores for song in find_library(data).splits["test"]}
-        run.folder.mkdir(parents=True, exist_ok=True)
-        (run.folder / "test.json").write_text(json.dumps({"songs": songs}))
+    def run_python(command, log_file):
+        del log_file
+        checkpoint, data, rate, report = (Path(x) for x in command[3::2])
+        asked.append(("score", data.name, str(rate)))
+        values = {"vocals_usdr": 1.0, "accompaniment_usdr": 5.0, "vocals_sdr": 2.0, "vocals_sir": None}
+        methods = {
+            checkpoint.name: {"description": "", "checkpoint": True, "weights": "x"},
+            "mixture": {"description": "", "checkpoint": False},
+        }
+        songs = {
+            song.name: {name: values | {"leakage": -9.0 - n} for n, name in enumerate(methods)}
+            for song in find_library(data).splits["test"]
+        }
+        report.mkdir(parents=True)
+        content = {"sample_rate": int(str(rate)), "methods": methods, "songs": songs}
+        (report / "scores.json").write_text(json.dumps(content))
 
     monkeypatch.setattr(tool, "train", train)
-    monkeypatch.setattr(tool, "score", score)
+    monkeypatch.setattr(tool, "run_python", run_python)
     config = tmp_path / "mine.py"
     config.touch()
 
@@ -51,16 +63,23 @@ def test_each_song_is_left_out_once(call, tmp_path, capsys):
         assert [s.name for s in splits["test"]] == [name]
         assert [s.name for s in splits["valid"]] == ["Built-in - valid 01"]
         assert (flags["epochs"], flags["valid.best_by"]) == ("2", "last")
-    assert [x for x in asked if x[0] == "score"] == [("score", s, 44_100, ["--leakage"]) for s in SONGS]
+    assert [x for x in asked if x[0] == "score"] == [("score", song, "44100") for song in SONGS]
     scores = json.loads((tmp_path / "out" / "mine" / "scores.json").read_text())
-    assert list(scores) == SONGS
-    assert "| median | -5.00 | 1.00 | 9.00 |  |" in capsys.readouterr().out
+    assert list(scores["songs"]) == SONGS
+    assert scores["sample_rate"] == 44_100
+    assert scores["methods"]["model"] == {"description": "", "checkpoint": True}
+    assert scores["medians"]["model"]["leakage"]["median"] == -9
+    assert scores["medians"]["model"]["vocals_sir"] is None
+    printed = capsys.readouterr().out
+    assert "| leakage, dB | model | mixture |" in printed
+    assert "| D - Four | -9.00 | -10.00 |\n| median | -9.00 | -10.00 |" in printed
+    model_card.read_scores(tmp_path / "out" / "mine" / "scores.json")
 
 
 def test_some_songs_only(call):
     code, asked = call("--only", "C - Three")
     assert code == 0
-    assert [x[1] for x in asked] == ["C - Three", "C - Three"]
+    assert [x[:2] for x in asked] == [("train", "C - Three"), ("score", "C - Three")]
 
 
 def test_a_failure_costs_its_song_only(call, caplog):

@@ -129,19 +129,13 @@ def test_each_song_left_out_once(made, tmp_path):
     """Then the limits are told from these scores."""
     scores = evaluation(tmp_path / "s.json", {"Software-Entwicklungskit - Sodium": (9.0, 1.0)})
     values = {"Sodium": (-1.0, -3.0), "Caesium": (3.0, 4.0), "Hydrogen": (2.0, -3.0)}
-    rows = {
-        f"Software-Entwicklungskit - {name}": {
-            "mixture": mixture, "silence": 0.0, "ideal": 8.0, "estimate": ours, "leakage": -11.0,
-        }
-        for name, (ours, mixture) in values.items()
-    }  # fmt: skip
-    left_out = tmp_path / "left.json"
-    left_out.write_text(json.dumps(rows))
+    named = {f"Software-Entwicklungskit - {name}": x for name, x in values.items()}
+    left_out = evaluation(tmp_path / "left.json", named)
     assert tool.main([*made, "--scores", str(scores), "--leave-one-out", str(left_out)]) == 0
     text = (tmp_path / "voices" / "MODEL_CARD.md").read_text()
-    assert "| model | 2.00 (-1.00 to 3.00) | -11.00 (-11.00 to -11.00) |" in text
-    assert "| Software-Entwicklungskit - Caesium | 3.00 | 4.00 | 0.00 | 8.00 |" in text
-    assert "it takes -11.0 dB for voice" in text
+    assert "| model | 2.00 (-1.00 to 3.00) | -12.00 (-12.00 to -12.00) |" in text
+    assert "| Software-Entwicklungskit - Caesium | 3.00 | 4.00 | 0.00 |" in text
+    assert "it takes -12.0 dB for voice" in text
     assert "had not heard it reached 2.00 dB (median of 3)" in text
     worse = [f"Software-Entwicklungskit - {name}" for name in ("Sodium", "Caesium")]
     assert f"no better than silence or the mixture itself on: {', '.join(worse)}." in text
@@ -161,8 +155,8 @@ def test_every_song_of_the_model_has_a_licence():
 
 
 def test_errors_are_one_line_and_exit_code_2(made, tmp_path, caplog):
-    scores = evaluation(tmp_path / "s.json", {"Software-Entwicklungskit - Sodium": (9.0, 1.0)})
-    (tmp_path / "old.json").write_text(json.dumps({"A - B": {"estimate": 1.0}}))
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps({"A - B": {"estimate": 1.0}}))
     unknown = write_run(tmp_path / "c", {"name": "ship"}, {"train": ["X - Y"]})
     other = write_run(tmp_path / "d", {"name": "other"}, {})
     astray = write_run(tmp_path / "e", {"name": "ship", "init_from": str(tmp_path / "none")}, {})
@@ -172,8 +166,8 @@ def test_errors_are_one_line_and_exit_code_2(made, tmp_path, caplog):
         ([made[0], "--run", str(other)], "was not made of"),
         ([made[0], "--run", str(astray)], "none: no such checkpoint or run folder"),
         ([str(tmp_path / "none"), *made[1:]], "model.json: No such file"),
-        ([*made, "--scores", str(tmp_path / "old.json")], "old.json: not the scores of one checkpoint"),
-        ([*made, "--leave-one-out", str(scores)], "s.json: not the scores of songs left out"),
+        ([*made, "--scores", str(old)], "old.json: not the scores of one checkpoint"),
+        ([*made, "--leave-one-out", str(old)], "old.json: not the scores of one checkpoint"),
     ):
         caplog.clear()
         assert tool.main(arguments) == 2

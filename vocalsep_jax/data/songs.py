@@ -363,9 +363,11 @@ def at_speeds(library: Library, speeds: Sequence[float]) -> Library:
     """A library whose training songs are there at each of `speeds`, too, as other singers and players.
 
     A song at speed 1.1 is shorter by that factor, and higher in pitch: it is resampled. Other splits stay.
+    Speeds are told apart to a hundredth; the song's own one is there already.
     """
     train = library.splits["train"]
-    more = [_at_speed(song, speed) for speed in speeds if speed != 1 for song in train]
+    others = sorted({round(speed, 2) for speed in speeds} - {1.0})
+    more = [_at_speed(song, speed) for speed in others for song in train]
     return dataclasses.replace(library, splits=library.splits | {"train": (*train, *more)})
 
 

@@ -135,17 +135,18 @@ def frames_csv(evaluation: Evaluation) -> str:
     return _csv(rows)
 
 
+def plain(summary: Summary) -> dict[str, Any]:
+    """A summary for JSON."""
+    return {
+        method: {
+            c: None if x is None else x._asdict() | {"enough_songs": x.is_sure} for c, x in row.items()
+        }
+        for method, row in summary.items()
+    }
+
+
 def scores_json(evaluation: Evaluation) -> dict[str, Any]:
     """All but the frames, for JSON; `null` where there is no score."""
-
-    def plain(summary: Summary) -> dict[str, Any]:
-        return {
-            method: {
-                c: None if x is None else x._asdict() | {"enough_songs": x.is_sure} for c, x in row.items()
-            }
-            for method, row in summary.items()
-        }
-
     return {
         "facts": evaluation.facts,
         "sample_rate": evaluation.rate,
