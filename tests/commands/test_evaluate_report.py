@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import logging
 import os
 import re
 import shutil
@@ -131,7 +132,8 @@ class TestReport:
 
         monkeypatch.setattr(full_scores.SongScorer, "score", never)
         before = {p: p.stat().st_mtime_ns for p in (made[0] / "results").iterdir()}
-        assert call("--checkpoint", run, "--data", songs, "--report", made[0]) == 0
+        with caplog.at_level(logging.INFO):
+            assert call("--checkpoint", run, "--data", songs, "--report", made[0]) == 0
         assert caplog.text.count("there already") == 3
         assert {p: p.stat().st_mtime_ns for p in (made[0] / "results").iterdir()} == before
 
