@@ -20,6 +20,7 @@ class TwoLayers(nn.Module):
 
     width: int = 2
     depth: int = 4
+    mixing: int = 0
     channels: int = 1
     dtype: Any = jnp.float32
     input_transform: str = "raw"

@@ -77,7 +77,7 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
             "placement": "auto", "stft_on": "host",
             "builtin": {"train_songs": 24, "valid_songs": 2, "seconds": 60},
         },
-        "model": {"network": "unet", "width": 64, "depth": 7, "dtype": "float32"},
+        "model": {"network": "unet", "width": 64, "depth": 7, "mixing": 0, "dtype": "float32"},
         "input_transform": "raw",
         "frequency_scale": "linear",
         "frequency_bins": 256,
@@ -248,7 +248,7 @@ def test_what_is_no_section_is_no_config():
         ("audio.rate", "sample_rate, n_fft, hop, patch_frames"),
         ("data.builtin.songs", "train_songs, valid_songs, seconds"),
         ("data.repair", "channels, voiced_share, "),  # of earlier formats, not of a config file
-        ("model.input_transform", "network, width, depth, dtype"),
+        ("model.input_transform", "network, width, depth, mixing, dtype"),
     ],
 )
 def test_a_field_that_there_is_not_is_named_with_those_there_are(field, there_are):
@@ -321,7 +321,7 @@ def test_a_config_that_is_built_or_changed_is_checked_too():
 
 def test_the_network_is_that_of_the_config():
     config = parse({
-        "model": {"width": 4, "depth": 5, "dtype": "bfloat16"},
+        "model": {"width": 4, "depth": 5, "mixing": 8, "dtype": "bfloat16"},
         "input_transform": "log",
         "frequency_scale": "coseparation",
         "frequency_bins": 64,
@@ -329,7 +329,7 @@ def test_the_network_is_that_of_the_config():
         "data": {"channels": "stereo"},
     })  # fmt: skip
     network = config.network("data", freeze_statistics=True)
-    assert network == UNet(4, 5, 2, "bfloat16", "log", "coseparation", 64, True, True, "data")
+    assert network == UNet(4, 5, 2, 8, "bfloat16", "log", "coseparation", 64, True, True, "data")
     assert config.network() == network.clone(freeze_statistics=False, axis_name=None)
 
 
@@ -442,6 +442,7 @@ BOUNDS = {
     "batch_size": (1, 10**3),
     "epochs": (5, 10**4),
     "model.depth": (4, 7),
+    "model.mixing": (0, 16),
     "patches_per_epoch": (10**3, 10**5),
     "unfreeze_epoch": (0, 4),
 }

@@ -33,6 +33,9 @@ FORMAT = 5
 RESUMABLE_SINCE = 3
 """First format whose runs are resumed. Older ones used another stream of samples: they are only read."""
 
+_LATER = ("network", "mixing")
+"""Fields of the sections `audio` and `model` that earlier formats lack."""
+
 _Section = TypeVar("_Section")
 
 
@@ -108,12 +111,14 @@ class ModelOptions:
       network: one of `models.networks.NETWORKS`.
       width: channels of its first layer.
       depth: number of down (and of up) layers.
+      mixing: of the mixing along frequency in each block, how much narrower its inside is; 0 for none.
       dtype: dtype of its activations; parameters are float32.
     """
 
     network: str = option("unet", choices=NETWORKS)
     width: int = option(64, least=1)
     depth: int = option(7, least=4, most=16)
+    mixing: int = option(0, least=0)
     dtype: str = option("float32", choices=DTYPES)
 
 
@@ -272,6 +277,7 @@ class Config:
             self.model.network,
             width=self.model.width,
             depth=self.model.depth,
+            mixing=self.model.mixing,
             channels=self.channels,
             dtype=self.model.dtype,
             input_transform=self.input_transform,
@@ -356,7 +362,7 @@ def parse_run(fields: Any, format: int) -> Config:
         if not isinstance(section, Mapping):
             raise ConfigError(f"it has no section {name}")
         for field in dataclasses.fields(options):
-            if field.name not in section and field.name != "network":
+            if field.name not in section and field.name not in _LATER:
                 raise ConfigError(f"it has no field {name}.{field.name}")
     if format < 2:  # the front end was the model's, and had no frequency scale
         fields["input_transform"] = fields["model"].pop("input_transform", "raw")

@@ -76,10 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--overlap", type=float, default=OVERLAP, help="(%(default)s)")
     parser.add_argument("--shifts", type=int, default=1, help="(%(default)s)")
     parser.add_argument(
-        "--no-wiener",
-        dest="wiener",
-        action="store_false",
-        help="leave out the multichannel Wiener filter that refines what a stereo model gives",
+        "--wiener",
+        action="store_true",
+        help="refine what a stereo model gives by a multichannel Wiener filter",
     )
     parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
     parser.add_argument(
@@ -297,7 +296,7 @@ def _facts(options: argparse.Namespace, separators: Mapping[str, Separator], rat
         "overlap of patches": f"{options.overlap:g}",
         "shifts averaged": str(options.shifts),
         "dtype of activations": options.dtype or "as trained",
-        "multichannel Wiener filter": "of stereo models" if options.wiener else "left out",
+        "multichannel Wiener filter": "of stereo models" if options.wiener else "none",
         "versions": ", ".join(f"{name} {version}" for name, version in package_versions().items()),
     }
 

@@ -118,10 +118,9 @@ def _parser() -> argparse.ArgumentParser:
         "--shifts", type=int, default=1, help="average so many separations, shifted (%(default)s)"
     )
     parser.add_argument(
-        "--no-wiener",
-        dest="wiener",
-        action="store_false",
-        help="leave out the multichannel Wiener filter that refines what a stereo model gives",
+        "--wiener",
+        action="store_true",
+        help="refine what a stereo model gives by a multichannel Wiener filter",
     )
     parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
     parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")

@@ -302,16 +302,16 @@ def test_the_model_s_options_are_passed_on(run, monkeypatch):
 
     monkeypatch.setattr(separate, "Separator", stop)
     options = ["--shifts", "3", "--batch-size", "4", "--dtype", "bfloat16", "-d", "gpu", "--overlap", "0.5"]
-    options += ["--no-wiener"]
+    options += ["--wiener"]
     assert separate.main(["a.wav", "--checkpoint", str(run)]) == 2
     assert separate.main(["a.wav", "--checkpoint", str(run), *options]) == 2
     assert given == [
         (str(run), {
-            "overlap": 0.25, "shifts": 1, "batch_size": 8, "device": None, "dtype": None, "wiener": True,
+            "overlap": 0.25, "shifts": 1, "batch_size": 8, "device": None, "dtype": None, "wiener": False,
         }),
         (str(run), {
             "overlap": 0.5, "shifts": 3, "batch_size": 4, "device": "gpu", "dtype": "bfloat16",
-            "wiener": False,
+            "wiener": True,
         }),
     ]  # fmt: skip
 

@@ -9,6 +9,7 @@ from vocalsep_jax.models.unet import UNet
 OPTIONS = {
     "width": 2,
     "depth": 4,
+    "mixing": 0,
     "channels": 1,
     "dtype": "float32",
     "input_transform": "raw",
@@ -21,7 +22,7 @@ OPTIONS = {
 def test_arguments_are_the_attributes_of_the_network():
     changes = {"dtype": "bfloat16", "channels": 2, "input_norm": True}
     network = make_network("unet", **OPTIONS | changes, freeze_statistics=True, axis_name="d")
-    assert network == UNet(2, 4, 2, jnp.dtype("bfloat16"), "raw", "linear", 16, True, True, "d")
+    assert network == UNet(2, 4, 2, 0, jnp.dtype("bfloat16"), "raw", "linear", 16, True, True, "d")
 
 
 @pytest.mark.parametrize("channels", [1, 2])

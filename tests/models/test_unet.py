@@ -7,7 +7,7 @@ from tests.conftest import random_variables
 from vocalsep_jax.measures import losses
 from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, from_zones, log1p, to_zones, unwarp, warp
 from vocalsep_jax.models.layers import FORMS
-from vocalsep_jax.models.unet import UNet, is_encoder, layer_channels
+from vocalsep_jax.models.unet import FrequencyMixing, UNet, is_encoder, layer_channels
 
 
 def shapes_of(model, patch):
@@ -366,3 +366,37 @@ class TestAgainstPyTorch:
                 np.asarray(new_stats[name]["var"]) - 0.9 * stats[name]["var"]
             ) * n / (n - 1)
             assert self.relative(unbiased, statistics["var"]) < 1e-4, name
+
+
+class TestMixing:
+    def test_every_bin_sees_all_bins_of_its_frame_and_no_other_frame(self, rng):
+        block = FrequencyMixing(4)
+        x = jnp.asarray(rng.random((2, 16, 5, 3)).astype(np.float32))
+        variables = block.init(jax.random.key(0), x, False)
+
+        def bins(x):
+            return block.apply(variables, x, False)[0, :, 2, 1]
+
+        seen = np.asarray(jax.jacobian(bins)(x))[:, 0]  # [F, F, T, C]
+        assert seen[:, :, 2, 1].any(axis=0).all()
+        assert not seen[:, :, [0, 1, 3, 4]].any()
+        assert not seen[:, :, :, [0, 2]].any()
+
+    def test_it_is_two_dense_layers_beside_a_connection(self, rng):
+        x = rng.random((2, 8, 3, 2)).astype(np.float32)
+        block = FrequencyMixing(4)
+        variables = block.init(jax.random.key(0), x, True)
+        found, _ = block.apply(variables, x, True, mutable=["batch_stats"])
+        params, y = jax.device_get(variables["params"]), x
+        assert params["inner_kernel"].shape == (8, 2)
+        for name in ("inner", "outer"):
+            y = np.einsum("bftc,fg->bgtc", y, params[f"{name}_kernel"])
+            y = (y - y.mean((0, 1, 2))) / np.sqrt(y.var((0, 1, 2)) + 1e-5)
+            norm = params[f"{name}_norm"]
+            y = np.maximum(y * norm["scale"] + norm["bias"], 0)
+        np.testing.assert_allclose(found, x + y, rtol=1e-4, atol=1e-5)
+
+    def test_it_belongs_to_the_encoder(self):
+        plain, mixed = (shapes_of(UNet(4, 5, mixing=mixing), (32, 32))["params"] for mixing in (0, 8))
+        assert mixed.keys() - plain.keys() == {f"down{n}_mixing" for n in range(1, 6)}
+        assert all(map(is_encoder, mixed.keys() - plain.keys()))

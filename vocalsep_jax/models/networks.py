@@ -41,6 +41,7 @@ def make_network(
     *,
     width: int,
     depth: int,
+    mixing: int,
     channels: int,
     dtype: str,
     input_transform: str,
@@ -58,6 +59,7 @@ def make_network(
     network: Network = NETWORKS[name](
         width=width,
         depth=depth,
+        mixing=mixing,
         channels=channels,
         dtype=jnp.dtype(dtype),
         input_transform=input_transform,

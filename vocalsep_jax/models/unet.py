@@ -29,6 +29,8 @@ class UNet(nn.Module):
       width: channels of the first layer; deeper layers have 2x, 4x, then 8x that.
       depth: number of down (and of up) layers; at least 4. Patch sides must be multiples of 2^depth.
       channels: K, the channels of the audio that are seen, and masked, together.
+      mixing: of the frequency mixing that follows each block of the encoder, by how much its inside is
+        narrower than the number of bins; 0 for none. See `FrequencyMixing`.
       dtype: dtype of activations. Parameters, statistics, input transform and mask are float32.
       input_transform: one of `frontend.INPUT_TRANSFORMS`.
       frequency_scale: one of `frontend.FREQUENCY_SCALES`: the one the layers work on.
@@ -45,6 +47,7 @@ class UNet(nn.Module):
     width: int = 64
     depth: int = 7
     channels: int = 1
+    mixing: int = 0
     dtype: Any = jnp.float32
     input_transform: str = "raw"
     frequency_scale: str = "linear"
@@ -92,6 +95,9 @@ class UNet(nn.Module):
             x = Conv4x4(features, down_conv, self.dtype, name=f"down{n}")(x)
             x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
             x = nn.leaky_relu(x, 0.2)
+            if self.mixing:
+                mixing = FrequencyMixing(self.mixing, self.dtype, self.axis_name, name=f"down{n}_mixing")
+                x = mixing(x, renew)
             self.sow("intermediates", f"down{n}_block", x)
             skips.append(x)
         x = skips.pop()
@@ -128,6 +134,36 @@ class UNet(nn.Module):
                 f"both sides of a patch must be multiples of {factor} (2^depth), got {bins} bins x "
                 f"{frames} frames"
             )
+
+
+class FrequencyMixing(nn.Module):
+    """Lets every bin of a block see all bins of its frame: `[B, F, T, C]` in and out.
+
+    Two dense layers along frequency, the first to `F / factor` values, each followed by BatchNorm and ReLU,
+    beside a connection around them: the time-distributed fully connected block of Choi et al. 2020,
+    "Investigating U-Nets with various intermediate blocks for spectrogram-based singing voice separation".
+    A voice's harmonics lie all over the spectrum; convolutions meet them in the deepest layers only.
+
+    Attributes:
+      factor: by how much the inside is narrower.
+      dtype: of activations.
+      axis_name: device axis over which BatchNorm averages its statistics when training.
+    """
+
+    factor: int
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: Array, renew: bool) -> Array:
+        """The block; `renew` as `train` of the network."""
+        bins = x.shape[1]
+        y = x
+        for name, size in (("inner", max(bins // self.factor, 2)), ("outer", bins)):
+            kernel = self.param(f"{name}_kernel", nn.initializers.lecun_normal(), (y.shape[1], size))
+            y = jnp.einsum("bftc,fg->bgtc", y, kernel.astype(self.dtype))
+            y = nn.relu(batch_norm(renew, self.dtype, self.axis_name, name=f"{name}_norm")(y))
+        return x + y
 
 
 def layer_channels(width: int, depth: int) -> tuple[list[int], list[int]]:

@@ -53,7 +53,7 @@ class Separator:
         batch_size: int = 8,
         device: str | None = None,
         dtype: str | None = None,
-        wiener: bool = True,
+        wiener: bool = False,
     ):
         """Load a checkpoint.
 
