@@ -39,6 +39,7 @@ def training_step(config: Config, phase: Phase, feed: Feed) -> TrainingStep:
         LOSSES[config.loss],
         config.target,
         freeze_encoder=phase.freeze_encoder,
+        even_levels=config.even_levels,
         rematerialise=config.rematerialise,
     )
     return TrainingStep(optimizer, feed.wrap_training(step))

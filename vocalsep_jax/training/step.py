@@ -24,6 +24,9 @@ from vocalsep_jax.runtime.data_parallel import AXIS
 
 Array = jax.Array
 
+_QUIET = 1e-3
+"""Power of a mixture's magnitudes below which a patch counts less and less: about that of hum and hiss."""
+
 QUALITIES = ("loss", *metrics.PATCH_METRICS)
 """What is averaged over patches, in training and in evaluation."""
 
@@ -122,12 +125,16 @@ def make_objective(
     loss: Callable[[Array, Array], Array],
     target: str = "vocals",
     *,
+    even_levels: bool = False,
     rematerialise: bool = False,
 ) -> Callable[[Any, TrainState, Batch], tuple[Array, tuple[Any, dict[str, Array]]]]:
     """What a training step takes the gradient of.
 
     The returned function maps `(trained, state, batch)`, where `trained` are the parameters to be
     trained, to the loss and `(batch statistics, means of QUALITIES)`.
+
+    With `even_levels` each patch's loss counts relative to the power of its mixture: loud patches do not
+    drown soft ones. The loss that is reported is not weighed.
 
     With `rematerialise` the backward pass keeps of each layer the convolution's output only, and computes
     normalisation, activation and concatenation anew (Chen et al. 2016, "Training deep nets with sublinear
@@ -145,7 +152,11 @@ def make_objective(
         )
         qualities = patch_qualities(loss, mask, batch, target)
         means = {name: jnp.mean(values) for name, values in qualities.items()}
-        return means["loss"], (updated["batch_stats"], means)
+        objective = means["loss"]
+        if even_levels:
+            power = jnp.mean(jnp.square(batch.mixture), axis=tuple(range(1, batch.mixture.ndim)))
+            objective = jnp.mean(qualities["loss"] / (power + _QUIET))
+        return objective, (updated["batch_stats"], means)
 
     if rematerialise:
         keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
@@ -160,6 +171,7 @@ def make_train_step(
     target: str = "vocals",
     *,
     freeze_encoder: bool = False,
+    even_levels: bool = False,
     rematerialise: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
@@ -168,10 +180,11 @@ def make_train_step(
     masked mixture and the `target`, one of `crops.TARGETS`. The returned function maps `(state, batch)` to
     the next state and the batch's loss; metrics accumulate in `state.totals`. With `freeze_encoder` the
     encoder's parameters stay as they are; no gradient of them is formed, and `optimizer` never sees them.
-    `rematerialise` as `make_objective` has it.
+    `even_levels` and `rematerialise` as `make_objective` has them.
     """
     gradient = jax.value_and_grad(
-        make_objective(model, loss, target, rematerialise=rematerialise), has_aux=True
+        make_objective(model, loss, target, even_levels=even_levels, rematerialise=rematerialise),
+        has_aux=True,
     )
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
