@@ -55,7 +55,7 @@ def config(songs, tmp_path_factory):
             "remix": 0.5,
             **{name.removeprefix("data__"): x for name, x in changes.items() if name.startswith("data__")},
         },
-        model={"width": 2, "depth": 4},
+        model={"width": 2, "depth": 4, "mixing": 4},
         input_transform="log1p",
         input_norm=True,
         frequency_scale="zoned",

@@ -229,16 +229,20 @@ def named_arrays(tree: Any) -> dict[str, Any]:
 
 
 def _is_model(tree: Any) -> bool:
-    """Whether a tree is `{"params": {module: {name: array}}, "batch_stats": ...}`."""
+    """Whether a tree is `{"params": {module: ...}, "batch_stats": ...}`; modules may hold modules."""
     if not isinstance(tree, dict) or set(tree) != {"params", "batch_stats"}:
         return False
-    if not all(isinstance(collection, dict) for collection in tree.values()):
-        return False
-    modules = [module for collection in tree.values() for module in collection.values()]
-    return all(
-        isinstance(module, dict) and all(isinstance(x, jax.Array) for x in module.values())
-        for module in modules
-    )
+    modules = [
+        module
+        for collection in tree.values()
+        for module in (collection.values() if isinstance(collection, dict) else [None])
+    ]
+    return all(map(_is_module, modules))
+
+
+def _is_module(tree: Any) -> bool:
+    """Whether a tree holds arrays by name, and modules."""
+    return isinstance(tree, dict) and all(isinstance(x, jax.Array) or _is_module(x) for x in tree.values())
 
 
 def shape_text(shape: Iterable[int]) -> str:
