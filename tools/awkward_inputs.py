@@ -27,7 +27,7 @@ from vocalsep_jax.data.synth.band import drum_solo
 from vocalsep_jax.data.synth.score import Note, Score
 from vocalsep_jax.data.synth.sound import rms
 from vocalsep_jax.data.synth.voice import sing
-from vocalsep_jax.measures.metrics import leakage, usdr
+from vocalsep_jax.measures.metrics import is_silent, leakage, usdr
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, start_logging
@@ -70,7 +70,7 @@ def without_voice(separator: Separator, instrumentals: Path) -> Iterator[tuple[s
     }
     for path in instrumental_files(instrumentals):
         samples, rate = read(path)
-        inputs[path.stem] = samples[loudest(samples, _SECONDS * rate)], rate
+        inputs[path.name] = samples[loudest(samples, _SECONDS * rate)].copy(), rate
     for name, (samples, rate) in inputs.items():
         samples = samples.astype(np.float32)
         voice = separator.separate(samples, rate)["vocals"]
@@ -100,6 +100,8 @@ def of_songs(separator: Separator, songs: Path, split: str) -> Iterator[tuple[st
         stems = song.load(_RATE)
         part = loudest(stems.vocals, _SECONDS * _RATE)
         mixture, vocals = stems.mixture[part], stems.vocals[part]
+        if is_silent(vocals):
+            continue
         changed = {
             "as it is": (mixture, vocals, _RATE),
             "mono": (mixture.mean(axis=1, keepdims=True), vocals.mean(axis=1, keepdims=True), _RATE),

@@ -7,7 +7,7 @@ training sees, and to the one it is scored on; OUT/<config>/<song> is its run. W
 every run. Each trains on all other songs: it is validated on built-in songs, which are generated, and its
 last weights are taken. Its song is scored as `vocalsep evaluate --report` does, into `scores` in the run;
 OUT/<config>/scores.json and OUT/<config>/table.md have all songs together. Started again, it goes on where
-it stopped; with --only, several processes can share the songs before one call puts all together.
+it stopped. With --only, several processes can share the songs; a call without it puts all together.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ COLUMNS = ("vocals_usdr", "accompaniment_usdr", "vocals_sdr", "vocals_sir", "lea
 
 def make_fold(folder: Path, songs: dict[str, Path], left_out: str, builtin: Path) -> None:
     """A folder of songs in splits, as links: all but one to train on, that one as the test."""
+    for old in folder.glob("*/*"):  # songs may have been renamed, or taken away
+        old.unlink()
     for name, place in songs.items():
         link(folder / ("test" if name == left_out else "train") / name, place)
     for place in sorted((builtin / "valid").iterdir()):
@@ -144,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         log.error("interrupted; the same command goes on from there")
         return 130
-    if failed < len(options.only or songs):
+    if not options.only and failed < len(songs):
         print((options.out / options.config.stem / "table.md").read_text(encoding="utf-8"))
     return 1 if failed else 0
 
@@ -152,15 +154,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _leave_out_each(options: argparse.Namespace, songs: dict[str, Path], flags: Sequence[str]) -> int:
     """Train and score without each song, reporting after each; returns how many failed."""
     builtin = options.out / "builtin"
-    if not (builtin / "valid").is_dir():
-        with disk.replacing(builtin) as partial:
-            write_songs(partial, *VALID_SONGS)
+    if not builtin.is_dir():
+        try:
+            with disk.replacing(builtin) as partial:
+                write_songs(partial, *VALID_SONGS)
+        except OSError:
+            if not builtin.is_dir():  # else another process was faster
+                raise
+    # By name: songs of MUSDB18's published list would be validated on, too.
+    validated = tuple(sorted(place.name for place in (builtin / "valid").iterdir()))
     failed, parts, out = 0, [], options.out / options.config.stem
     for name in options.only or songs:
         fold = options.out / "folds" / name
         make_fold(fold, songs, name, builtin)
         run = Run(options.config, options.seed, out / name)
-        given = [f"--config.data.root={fold.resolve()}", "--config.valid.best_by=last", *flags]
+        given = [f"--config.data.root={fold.resolve()}", f"--config.data.valid_names={validated!r}"]
+        given += ["--config.valid.best_by=last", *flags]
         try:
             train(run, given)
             parts.append(score(run, fold, options.sample_rate))
@@ -168,10 +177,11 @@ def _leave_out_each(options: argparse.Namespace, songs: dict[str, Path], flags: 
             failed += 1
             log.error("error: without %s: %s", name, error)
             continue
-        scores = together(parts)
-        disk.write_text(out / "scores.json", json.dumps(scores, indent=2) + "\n")
-        disk.write_text(out / "table.md", table(scores))
         log.info("without %s: done", name)
+        if not options.only:
+            scores = together(parts)
+            disk.write_text(out / "scores.json", json.dumps(scores, indent=2) + "\n")
+            disk.write_text(out / "table.md", table(scores))
     return failed
 
 

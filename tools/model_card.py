@@ -154,8 +154,11 @@ def facts_of_card(
       RunError: if the model is not one of the run, or a song has no licence.
     """
     facts, trained = read_facts(model), [*stages(run)]
-    if trained[0]["config"] != facts["training"]["config"]:
-        raise RunError(f"{model}: was not made of {run}, but of a run of {facts['training']['config']}")
+    if trained[0]["config"] != facts["training"]["config"] or trained[0]["steps"] < facts["step"]:
+        raise RunError(
+            f"{model}: was not made of {run}, but of step {facts['step']} of a run of "
+            f"{facts['training']['config']}"
+        )
     seen = {
         split: dict.fromkeys(name for stage in trained for name in stage["songs"][split])
         for split in ("train", "valid")
@@ -291,7 +294,8 @@ def _limits(content: dict[str, Any]) -> Iterator[str]:
     scores = {song: x for song in songs if (x := songs[song][MODEL]["vocals_usdr"]) is not None}
     if scores:
         median = statistics.median(scores.values())
-        yield f"On songs it had not heard it reached {median:.2f} dB (median of {len(scores)})."
+        which = "Models of its recipe reached" if content["leave_one_out"] else "It reached"
+        yield f"{which} {median:.2f} dB on songs that they had not heard (median of {len(scores)})."
     else:
         yield "It was scored on no song that it had not heard."
     worse = [song for song, x in scores.items() if x <= max(0.0, songs[song]["mixture"]["vocals_usdr"])]

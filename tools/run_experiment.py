@@ -75,7 +75,7 @@ class Run:
     @property
     def log_file(self) -> Path:
         """What training and scoring say."""
-        return self.folder.with_suffix(".log")
+        return self.folder.with_name(f"{self.folder.name}.log")
 
 
 def train(run: Run, flags: Sequence[str]) -> None:

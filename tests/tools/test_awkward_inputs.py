@@ -47,7 +47,7 @@ def test_what_is_measured(measured, capsys):
     call, path = measured
     assert call() == 0
     found = json.loads(path.read_text())
-    for name in ("white noise", "clicks, two a second", "a drum solo (generated)", "A - B"):
+    for name in ("white noise", "clicks, two a second", "a drum solo (generated)", "A - B.wav"):
         assert found[name]["what"] == "taken for voice, relative to the input"
         assert found[name]["decibels"] == pytest.approx(-6.02, abs=0.01)  # half of it
     assert found["speech (generated syllables)"]["decibels"] == pytest.approx(6.02, abs=0.01)

@@ -62,6 +62,7 @@ def test_each_song_is_left_out_once(call, tmp_path, capsys):
         assert [s.name for s in splits["train"]] == [s for s in SONGS if s != name]
         assert [s.name for s in splits["test"]] == [name]
         assert [s.name for s in splits["valid"]] == ["Built-in - valid 01"]
+        assert flags["data.valid_names"] == "('Built-in - valid 01',)"
         assert (flags["epochs"], flags["valid.best_by"]) == ("2", "last")
     assert [x for x in asked if x[0] == "score"] == [("score", song, "44100") for song in SONGS]
     scores = json.loads((tmp_path / "out" / "mine" / "scores.json").read_text())
@@ -76,10 +77,19 @@ def test_each_song_is_left_out_once(call, tmp_path, capsys):
     model_card.read_scores(tmp_path / "out" / "mine" / "scores.json")
 
 
-def test_some_songs_only(call):
+def test_some_songs_only(call, tmp_path):
     code, asked = call("--only", "C - Three")
     assert code == 0
     assert [x[:2] for x in asked] == [("train", "C - Three"), ("score", "C - Three")]
+    assert not (tmp_path / "out" / "mine" / "scores.json").exists()  # it would be of one song
+
+
+def test_a_song_that_is_gone_is_not_trained_on(call, tmp_path):
+    gone = tmp_path / "out" / "folds" / "A - One" / "train" / "Z - Gone"
+    gone.parent.mkdir(parents=True)
+    gone.symlink_to(tmp_path)
+    call("--only", "A - One")
+    assert not gone.is_symlink()
 
 
 def test_a_failure_costs_its_song_only(call, caplog):

@@ -109,7 +109,7 @@ def test_the_card(made, tmp_path, capsys):
         "too few songs for 95 % intervals",
         "| white noise | taken for voice | -20.0 |",
         "songs that it has heard: 2, by Colin Beard, Software-Entwicklungskit.",
-        "songs it had not heard it reached 2.50 dB (median of 1)",
+        "It reached 2.50 dB on songs that they had not heard (median of 1)",
         "it takes -12.0 dB for voice",
         "above 4000 Hz, half of the model's rate",
     ):
@@ -136,7 +136,7 @@ def test_each_song_left_out_once(made, tmp_path):
     assert "| model | 2.00 (-1.00 to 3.00) | " in text
     assert "| Software-Entwicklungskit - Caesium | 3.00 | 4.00 | 0.00 |" in text
     assert "it takes -12.0 dB for voice" in text
-    assert "had not heard it reached 2.00 dB (median of 3)" in text
+    assert "Models of its recipe reached 2.00 dB on songs that they had not heard (median of 3)" in text
     worse = [f"Software-Entwicklungskit - {name}" for name in ("Sodium", "Caesium")]
     assert f"no better than silence or the mixture itself on: {', '.join(worse)}." in text
 
@@ -157,13 +157,15 @@ def test_every_song_of_the_model_has_a_licence():
 def test_errors_are_one_line_and_exit_code_2(made, tmp_path, caplog):
     old = tmp_path / "old.json"
     old.write_text(json.dumps({"A - B": {"estimate": 1.0}}))
-    unknown = write_run(tmp_path / "c", {"name": "ship"}, {"train": ["X - Y"]})
+    unknown = write_run(tmp_path / "c", {"name": "ship"}, {"train": ["X - Y"]}, [line(1200, 1.0)])
+    early = write_run(tmp_path / "f", {"name": "ship"}, {}, [line(1100, 1.0)])
     other = write_run(tmp_path / "d", {"name": "other"}, {})
-    astray = write_run(tmp_path / "e", {"name": "ship", "init_from": str(tmp_path / "none")}, {})
+    astray = write_run(tmp_path / "e", {"name": "ship", "init_from": str(tmp_path / "none")}, {}, [])
     for arguments, message in (
         ([made[0], "--run", str(tmp_path / "none")], "none: no such checkpoint or run folder"),
         ([made[0], "--run", str(unknown)], "X - Y: its licence is not in song_licences.json"),
         ([made[0], "--run", str(other)], "was not made of"),
+        ([made[0], "--run", str(early)], "but of step 1200 of a run of ship"),
         ([made[0], "--run", str(astray)], "none: no such checkpoint or run folder"),
         ([str(tmp_path / "none"), *made[1:]], "model.json: No such file"),
         ([*made, "--scores", str(old)], "old.json: not the scores of one checkpoint"),
