@@ -6,10 +6,9 @@ Duration:  on two CPU cores about 30 patches a second: 12 minutes for 20,000 of 
 Expect:    docs/recipe.md tells what each change brought, by songs that were left out of training.
 
 Changes to the recipe: windows of 46 ms, which tell a voice's harmonics apart, and bins above 5.5 kHz taken
-together by threes; left and right seen, and masked, together, by width 16, in whose encoder every bin sees
-its whole frame; each bin of the input standardised; the loss is that of the part of the voice in phase with
-the mixture, which is what counts in the separated waveform; and samples that are hardly ever the same: songs
-at three speeds, voices with any accompaniment, equalisers, levels, widths.
+together by threes; left and right seen, and masked, together, by width 16; the loss is that of the part of
+the voice in phase with the mixture, which is what counts in the separated waveform; and samples that are
+hardly ever the same: songs at three speeds, voices with any accompaniment, equalisers, levels, widths.
 """
 
 import ml_collections
@@ -26,8 +25,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.audio.patch_frames = 128  # 1.5 s
     config.frequency_scale = "zoned"
     config.frequency_bins = 512
-    config.input_norm = True
-    config.model.mixing = 8
     config.target = "in_phase"
 
     config.data.channels = "stereo"

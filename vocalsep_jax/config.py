@@ -190,7 +190,7 @@ class Config:
       loss: one of `measures.losses.LOSSES`.
       target: what the masked mixture is compared with, one of `data.crops.TARGETS`: the magnitude of the
         `vocals`, or their part `in_phase` with the mixture.
-      even_levels: whether each patch's loss counts relative to the power of its mixture.
+      even_levels: whether each patch's loss counts relative to how loud its mixture is.
       init_from: a run to take weights and statistics from.
       init_encoder: a converted encoder, or a run, to take the encoder's weights and statistics from.
       freeze_encoder: what of the encoder stays as it is: `none`, `weights`, or `weights_and_statistics`

@@ -30,6 +30,7 @@ if __name__ == "__main__":
 
 import numpy as np
 
+from vocalsep_jax.audio.files import AudioError
 from vocalsep_jax.data import songs as song_files
 from vocalsep_jax.models import DTYPES
 from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run, package_versions
@@ -140,13 +141,20 @@ def _run(options: argparse.Namespace) -> int:
     for name, heard in zip(names, trained, strict=True):
         if seen := [s.name for s in chosen if s.name in heard]:
             which = "the checkpoint" if len(names) == 1 else name
-            log.warning("%s was trained on %d of these songs: %s", which, len(seen), ", ".join(seen))
+            log.warning(
+                "%s was trained on %d of these songs: %s", which, len(seen), one_line(", ".join(seen))
+            )
     rate = options.sample_rate or max(s.sample_rate for s in separators.values())
     try:
         score = _everything if options.metrics == "all" else _quick_table
         return score(options, chosen, separators, rate)
     except OSError as error:
-        log.error("error: %s: cannot be written (%s)", one_line(str(error.filename)), error.strerror)
+        # A full disk is told without a name; what has none is written into the report.
+        where = error.filename or options.report or options.json or "scores"
+        log.error("error: %s: cannot be written (%s)", one_line(str(where)), error.strerror or error)
+        return 1
+    except AudioError as error:
+        log.error("error: %s", error)
         return 1
 
 
@@ -192,14 +200,14 @@ def _quick_table(
     columns = ["mixture", "silence", *separators, "ideal"]
     if options.leakage:
         columns += ["leakage"] if len(separators) == 1 else [f"{name} leakage" for name in separators]
-    width = max(len(_TITLE), *(len(s.name) for s in chosen))
+    width = max(len(_TITLE), *(len(one_line(s.name)) for s in chosen))
     say(f"{_TITLE:{width}}" + "".join(f"{c:>{max(10, 2 + len(c))}}" for c in columns))
 
     def scored(song: song_files.Song) -> dict[str, float | None] | None:
         try:
             stems = song.load(rate)
         except song_files.SongError as error:
-            log.error("error: %s", error)
+            log.error("error: %s", one_line(str(error)))
             return None
         return score_song(stems, rate, separators, leakage=options.leakage)
 
@@ -210,14 +218,16 @@ def _quick_table(
             for song, row in zip(chosen, pool.map(scored, chosen), strict=True):
                 if row is not None:
                     scores[song.name] = row
-                    say(_row(song.name, row, columns, width))
+                    say(_row(one_line(song.name), row, columns, width))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     if len(scores) > 1:
         say(_row("median", {c: _median(scores, c) for c in columns}, columns, width))
     if silent := [name for name, row in scores.items() if row["mixture"] is None]:
-        log.warning("no scores, and not in the median: the vocals are silent in %s", ", ".join(silent))
+        log.warning(
+            "no scores, and not in the median: the vocals are silent in %s", one_line(", ".join(silent))
+        )
     _write_json(options.json, scores)
     return 0 if len(scores) == len(chosen) else 1
 
@@ -276,7 +286,7 @@ def _everything(
     if store is not None:
         from vocalsep_jax.evaluation.report import write_report
 
-        say(str(write_report(options.report, evaluation, chosen, store)))
+        say(one_line(str(write_report(options.report, evaluation, chosen, store))))
     _write_json(options.json, scores_json(evaluation))
     return 1 if failed else 0
 

@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
         "--batch-size", type=int, default=8, help="patches predicted at once, in the program (%(default)s)"
     )
     parser.add_argument(
+        "--wiener",
+        action="store_true",
+        help="refine what a stereo model gives by a multichannel Wiener filter, in the program",
+    )
+    parser.add_argument(
         "--licence", default=MODEL_LICENCE, help="of the weights, for their users (%(default)s)"
     )
     return parser
@@ -74,6 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 dtype=options.dtype,
                 overlap=options.overlap,
                 batch_size=options.batch_size,
+                wiener=options.wiener,
                 licence=options.licence,
             )
     except (RunError, ValueError) as error:

@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+import soundfile
 
 from tests.conftest import ROOT, write_song
 from tests.data.check.conftest import SONG_RATE, stems
@@ -52,6 +54,21 @@ def test_a_picture(root, tmp_path, name):
     assert check(root, "--picture", tmp_path / name) == 0
     written = tmp_path / ("songs.png" if name == "." else name)
     assert written.read_bytes().startswith(b"\x89PNG")
+
+
+def test_odd_songs_do_not_end_the_check(root, tmp_path, capsys):
+    train = root / "train"
+    write_song(train / "Slow", {"vocals": stems(2, 1.0)["vocals"], "accompaniment": [0.5] * 9}, 2)
+    loud = write_song(train / "Loud", stems(3, 6.0), SONG_RATE)
+    soundfile.write(loud / "vocals.wav", 1e25 * stems(3, 6.0)["vocals"], SONG_RATE, subtype="FLOAT")
+    (train / os.fsdecode(b"caf\xe9")).symlink_to("/gone")
+    assert check(root, "--json", tmp_path / "report.json") == 1
+    out = capsys.readouterr().out
+    assert "Slow: accompaniment.wav: has a sample rate of 2 Hz" in out
+    assert "Loud: vocals.wav: holds samples beyond" in out
+    assert r"caf\udce9: is a link to /gone, which is not there" in out
+    kinds = [x["kind"] for x in json.loads((tmp_path / "report.json").read_text())["problems"]]
+    assert set(kinds) == {"unreadable", "skipped"}
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`python -m vocalsep_jax.evaluate`."""
 
 import dataclasses
+import errno
 import json
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.conftest import tone
 from vocalsep_jax import evaluate
+from vocalsep_jax.audio.files import AudioError
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.measures.metrics import usdr
 from vocalsep_jax.runs.record import read_record, write_record
@@ -89,6 +91,47 @@ def test_one_bad_song_does_not_stop_the_others(scores, song_root, caplog):
     code, found = scores()
     assert (code, list(found)) == (1, ["E - Five"])
     assert "vocals.wav: not readable" in caplog.text
+
+
+def test_names_that_are_not_text_and_names_of_columns(run, scores, song_root, tmp_path, capsys):
+    other = shutil.copytree(run, tmp_path / "ideal")
+    (song_root / "test" / "D - Four").rename(song_root / "test" / "caf\udce9")
+    code, found = scores("--checkpoint", str(other))
+    assert (code, list(found)) == (0, ["caf\udce9"])
+    (row,) = found.values()
+    assert list(row) == ["mixture", "silence", "ideal", "tiny", "checkpoint ideal"]
+    assert row["checkpoint ideal"] == pytest.approx(row["tiny"])
+    assert row["ideal"] > 6
+    assert capsys.readouterr().out.splitlines()[1].startswith("caf\\udce9 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "{}: cannot be written (No space left on device)",
+        ),
+        (
+            OSError(errno.EACCES, "Permission denied", "f\udce9"),
+            "f\\udce9: cannot be written (Permission denied)",
+        ),
+        (AudioError("/tmp/clip.mp3: cannot be written"), "/tmp/clip.mp3: cannot be written"),
+    ],
+)
+def test_what_cannot_be_written_is_told_in_one_line(
+    error, message, run, song_root, tmp_path, caplog, monkeypatch
+):
+    pytest.importorskip("matplotlib", reason="needs the eval extra")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(evaluate, "_everything", fail)
+    folder = tmp_path / "report"
+    options = ["--checkpoint", run, "--data", song_root, "--report", folder]
+    assert evaluate.main([str(x) for x in options]) == 1
+    assert caplog.messages == ["error: " + message.format(folder)]
 
 
 def test_errors_are_one_line_and_exit_code_2(scores, song_root, tmp_path, caplog):

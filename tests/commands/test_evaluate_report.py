@@ -1,6 +1,7 @@
 """`vocalsep evaluate --metrics all` and `--report`, from the command to the page."""
 
 import csv
+import html
 import html.parser
 import json
 import logging
@@ -146,9 +147,13 @@ class TestReport:
         kept = sorted((folder / "results").glob("*.json"))
         kept[0].unlink()
         kept[1].write_text("{damaged")
-        (folder / "results" / next((folder / "results").glob("*.flac")).name).unlink()
+        missing, damaged, *_ = clips = sorted((folder / "results").glob("*.flac"))
+        whole = [clip.read_bytes() for clip in clips]
+        missing.unlink()
+        damaged.write_bytes(whole[1][:1000])
         assert call("--checkpoint", run, "--data", songs, "--report", folder) == 0
         assert len(calls) == 2
+        assert [len(clip.read_bytes()) for clip in clips] == [len(x) for x in whole]
         changed = shutil.copytree(songs, tmp_path / "songs")
         for stem in (changed / "test" / "C - Two").iterdir():
             os.utime(stem, (1, 1))
@@ -175,11 +180,28 @@ class TestReport:
         assert found.tags.count("audio") == 2 * 6
 
     def test_a_page_has_room_for_so_many_clips(self, made, run, songs, tmp_path, monkeypatch):
+        """Here for one: that of the worst song. tests/evaluation/test_report.py has more of them."""
         folder = shutil.copytree(made[0], tmp_path / "report")
-        monkeypatch.setattr(report, "ROOM", 10)
-        assert call("--checkpoint", run, "--data", songs, "--report", folder) == 0
-        found = _Page((folder / "index.html").read_text())
-        assert found.tags.count("audio") == 0
+        values = json.loads((folder / "scores.json").read_text())["songs"]
+        worst, other = sorted(
+            ("A & B - <One>", "C - Two"), key=lambda name: values[name]["tiny"]["vocals_usdr"]
+        )
+        sizes, clip = [], report._clip
+
+        def sized(*arguments):
+            sizes.append((found := clip(*arguments)).size)
+            return found
+
+        monkeypatch.setattr(report, "_clip", sized)
+        options = ("--checkpoint", run, "--data", songs, "--report", folder)
+        assert call(*options) == 0
+        monkeypatch.setattr(report, "ROOM", sizes[0] + min(sizes) - 1)
+        assert call(*options) == 0
+        text = (folder / "index.html").read_text()
+        assert re.findall("<h3>(.*?)</h3>", text) == [html.escape(worst)]
+        assert _Page(text).tags.count("audio") == 4
+        assert "would grow too large: 1." in text
+        assert html.escape(other) in text  # its scores are there
         assert (folder / "index.html").stat().st_size < 1e6
 
 

@@ -34,8 +34,22 @@ def test_what_is_said_is_what_is_done(asked, tmp_path, capsys, caplog):
     options = ["--overlap", "0.5", "--batch-size", "2", "--licence", "CC0-1.0"]
     options += ["--weights-only", "--dtype", "float16"]
     assert export.main(["RUN", str(tmp_path / "model"), *options]) == 0
-    usual = {"program": True, "dtype": "float32", "overlap": 0.25, "batch_size": 8, "licence": "Apache-2.0"}
-    small = {"program": False, "dtype": "float16", "overlap": 0.5, "batch_size": 2, "licence": "CC0-1.0"}
+    usual = {
+        "program": True,
+        "dtype": "float32",
+        "overlap": 0.25,
+        "batch_size": 8,
+        "wiener": False,
+        "licence": "Apache-2.0",
+    }
+    small = {
+        "program": False,
+        "dtype": "float16",
+        "overlap": 0.5,
+        "batch_size": 2,
+        "wiener": False,
+        "licence": "CC0-1.0",
+    }
     assert asked == [("RUN", tmp_path / "model", usual), ("RUN", tmp_path / "model", small)]
     assert capsys.readouterr().out.splitlines() == [str(tmp_path / "model")] * 2
     said = "its stems differ from the run's by 0"

@@ -1,19 +1,26 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests.conftest import tone
+from vocalsep_jax import __version__
 from vocalsep_jax.audio.stft import Stft
-from vocalsep_jax.data.songs import Stems
+from vocalsep_jax.data.songs import Song, Stems
+from vocalsep_jax.evaluation import methods as methods_module
+from vocalsep_jax.evaluation.full_scores import Scores, Window
 from vocalsep_jax.evaluation.methods import (
     NAMES,
+    QUICK_NAMES,
+    SEPARATION,
     all_methods,
     checkpoint_method,
     content_hash,
     distinct_names,
     ideal_binary_mask,
 )
+from vocalsep_jax.evaluation.store import Store
 from vocalsep_jax.measures.metrics import usdr
 from vocalsep_jax.separation.separator import Separator
 
@@ -65,7 +72,8 @@ def test_a_checkpoint_separates_the_mixture_or_the_accompaniment(run):
     np.testing.assert_allclose(method.vocals(SONG, 8000), expected, atol=1e-6)
     expected = separator.separate(SONG.accompaniment, 8000)["vocals"]
     np.testing.assert_allclose(method.taken_from_music(SONG, 8000), expected, atol=1e-6)
-    assert method.depends_on == {"checkpoint": content_hash(separator), "overlap": 0.25}
+    code = {"separation": SEPARATION, "version": __version__}
+    assert method.depends_on == {"checkpoint": content_hash(separator), "overlap": 0.25, **code}
 
 
 def test_a_content_hash_is_of_what_is_computed(run):
@@ -80,6 +88,25 @@ def test_a_content_hash_is_of_what_is_computed(run):
     assert content_hash(first) != content_hash(again)
 
 
+@pytest.mark.parametrize("changed", [("__version__", "9.9"), ("SEPARATION", SEPARATION + 1)])
+def test_scores_do_not_outlive_the_code_that_made_them(changed, tmp_path, monkeypatch):
+    monkeypatch.setattr(methods_module, "content_hash", lambda _: "same")
+    kept = ("model", "ideal ratio mask", "ideal binary mask")
+    song, store = Song("song", lambda rate: SONG, "same"), Store(tmp_path, 8000)
+    window, scores = Window("best", 0, 1, 0.0), Scores({}, {}, [], [], [])
+
+    def listed():
+        found = methods(checkpoint_method("model", SimpleNamespace(step=1), {}))
+        return [found[name] for name in kept]
+
+    for method in listed():
+        store.write(song, method, scores)
+        store.write_clip(song, method, window, SONG.vocals)
+    assert all(store.read(song, m) == scores and store.has_clip(song, m, window) for m in listed())
+    monkeypatch.setattr(methods_module, *changed)
+    assert not any(store.read(song, m) or store.has_clip(song, m, window) for m in listed())
+
+
 def test_names_tell_checkpoints_apart(tmp_path):
     def names(*paths):
         return distinct_names([tmp_path / path for path in paths])
@@ -87,6 +114,12 @@ def test_names_tell_checkpoints_apart(tmp_path):
     assert names("a/x", "b/y") == ["x", "y"]
     assert names("a/x", "b/x", "b/y") == ["a/x", "b/x", "y"]
     assert names("mixture") == ["checkpoint mixture"]
+    for name in (*NAMES, *QUICK_NAMES):
+        assert names(name, "x") == [f"checkpoint {name}", "x"]
+    assert names("ideal", "checkpoint ideal") == ["checkpoint checkpoint ideal", "checkpoint ideal"]
+    assert names("x", "x leakage") == ["x", "checkpoint x leakage"]  # the first one's leakage
+    assert names("caf\udce9\n") == ["caf\\udce9\\n"]
+    assert names("\udce9", "\\udce9") == ["checkpoint \\udce9", "\\udce9"]
     with pytest.raises(ValueError, match="named twice"):
         names("a/x", "a/../a/x")
     assert distinct_names([Path("run")]) == ["run"]

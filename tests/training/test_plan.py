@@ -82,10 +82,17 @@ def test_songs_at_other_speeds_and_music_without_a_voice_are_trained_on(song_roo
     assert f"{song_root}: 9 training songs; validation (" in caplog.messages[-1]
 
 
+@pytest.mark.parametrize("changes", [{"data__root": ""}, {"data__remix": 0.0}])
+def test_music_without_a_voice_that_nothing_would_be_made_of_is_refused(song_root, changes):
+    options = {"data__root": str(song_root), "data__instrumentals": "music", "data__remix": 0.5}
+    with pytest.raises(SongError, match=r"needs data.root, and data.remix above 0"):
+        choose_songs(small_config(**options | changes))
+
+
 def test_songs_that_are_not_there(song_root, tmp_path):
     with pytest.raises(SongError, match="no such folder"):
         choose_songs(small_config(data__root=str(tmp_path / "none")))
     for name in ("A - One", "B - Two"):
         shutil.rmtree(song_root / "train" / name)
-    with pytest.raises(SongError, match="at least two songs, one of them to validate on"):
+    with pytest.raises(SongError, match="at least two songs with a voice, one of them to validate on"):
         choose_songs(small_config(data__root=str(song_root)))

@@ -250,19 +250,20 @@ def test_a_frozen_encoder_costs_no_gradient(rng):
     assert flops(freeze=True) < 0.85 * flops(freeze=False)
 
 
-def test_even_levels_weigh_each_patch_by_its_mixture(rng):
+@pytest.mark.parametrize(("name", "power"), [("mse", 2), ("l1", 1)])
+def test_even_levels_weigh_each_patch_by_its_mixture(rng, name, power):
     batch = random_batch(rng, size=3)
     loud = jax.tree.map(lambda x: x * np.float32([1, 10, 100]).reshape(-1, *[1] * (x.ndim - 1)), batch)
     model = TwoLayers()
     state = create_state(model, optax.sgd(1.0), 0, batch.mixture.shape[1:])
     plain, even = (
-        make_objective(model, losses.mse, even_levels=even_levels) for even_levels in (False, True)
+        make_objective(model, losses.LOSSES[name], even_levels=even_levels) for even_levels in (False, True)
     )
     value, (_, means) = plain(state.params, state, loud)
     weighed, (_, same) = even(state.params, state, loud)
     assert means == same
     assert value == means["loss"]
     mask, _ = model.apply(state.variables, loud.mixture, train=True, mutable=["batch_stats"])
-    each = np.mean(np.square(mask * loud.mixture - loud.vocals), axis=(1, 2))
-    power = np.mean(np.square(loud.mixture), axis=(1, 2))
-    np.testing.assert_allclose(weighed, np.mean(each / (power + 1e-3)), rtol=1e-5)
+    each = np.mean(np.abs(mask * loud.mixture - loud.vocals) ** power, axis=(1, 2))
+    whole = np.mean(np.abs(loud.mixture) ** power, axis=(1, 2))
+    np.testing.assert_allclose(weighed, np.mean(each / (whole + 1e-3)), rtol=1e-5)

@@ -152,7 +152,8 @@ def find_library(
 
     Raises:
       SongError: if there is no such folder, there are no songs in it, two songs of one split have the same
-        name, or no song has a name in `valid_names`.
+        name, no song with a voice has a name in `valid_names`, or the instrumentals are not there, or have
+        names of songs.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -191,7 +192,8 @@ def find_library(
         choice = "none"
     chosen = {s.name for s in valid}
     more = find_instrumentals(instrumentals) if instrumentals else []
-    if twice := sorted({s.name for s in more} & everything.keys()):
+    elsewhere = {s.name for s in found.get("test", ())} | everything.keys()
+    if twice := sorted({s.name for s in more} & elsewhere):
         raise SongError(f"{instrumentals}: {twice[0]!r} is the name of a song in {root} too; rename one")
     return Library(
         source=str(root),
@@ -238,11 +240,11 @@ def check_trainable(library: Library) -> None:
     Raises:
       SongError: if there are not.
     """
-    if not library.splits["train"] or not library.splits["valid"]:
+    sung = [song for song in library.splits["train"] if not song.voiceless]
+    if not sung or not library.splits["valid"]:
         raise SongError(
-            f"{library.source}: training needs at least two songs, one of them to validate on; "
-            f"found {len(library.splits['train'])} for training and "
-            f"{len(library.splits['valid'])} for validation"
+            f"{library.source}: training needs at least two songs with a voice, one of them to validate "
+            f"on; found {len(sung)} for training and {len(library.splits['valid'])} for validation"
         )
 
 

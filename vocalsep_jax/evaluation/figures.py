@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vocalsep_jax.audio.stft import Stft
+from vocalsep_jax.runtime.console import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,23 +91,23 @@ def song_bars(scores: Mapping[str, Sequence[float | None]], songs: Sequence[str]
     top = 1 - 0.75 / (1.3 + lines * len(songs))
     figure.subplots_adjust(left=0.27, right=0.98, bottom=0.5 / (1.3 + lines * len(songs)), top=top)
     thick = 0.7 / bars
+    drawn: dict[str, Any] = {}
     for number, (name, values) in enumerate(scores.items()):
         numbers = np.array([np.nan if v is None else v for v in values], float)
         color = f"C{number % 10}"
         if number < bars:
             place = rows - 0.35 + thick * (number + 0.5)
-            axis.barh(place, np.nan_to_num(numbers), thick * 0.92, color=color, label=name)
+            drawn[name] = axis.barh(place, np.nan_to_num(numbers), thick * 0.92, color=color)
         else:
             mark = _MARKS[(number - bars) % len(_MARKS)]
-            axis.plot(numbers, rows, mark, color=color, ms=5.5, mec=_GREY, mew=0.5, label=name)
-    axis.set(yticks=rows, yticklabels=[_short(song) for song in songs], xlabel="vocals uSDR, dB")
+            (drawn[name],) = axis.plot(numbers, rows, mark, color=color, ms=5.5, mec=_GREY, mew=0.5)
+    axis.set(yticks=rows, yticklabels=[_label(song) for song in songs], xlabel="vocals uSDR, dB")
     axis.invert_yaxis()
     axis.axvline(0, color=_GREY, linewidth=0.8)
     axis.grid(axis="x", alpha=0.3)
-    handles, labels = axis.get_legend_handles_labels()
     axis.legend(
-        [handles[labels.index(name)] for name in scores],  # else bars, which are no lines, come last
-        list(scores),
+        list(drawn.values()),  # given: else bars, which are no lines, come last
+        [_label(name, 60) for name in drawn],
         ncols=4,
         loc="lower center",
         bbox_to_anchor=(0.36, 1.0),
@@ -136,7 +137,7 @@ def frame_distributions(frames: Mapping[str, Mapping[str, Sequence[float]]]) -> 
         for row, values in enumerate(by_method.values()):
             if len(values):
                 axis.boxplot(**_box(values, row))
-        axis.set(title=title, xlabel="dB", yticks=range(len(names)), yticklabels=map(_short, names))
+        axis.set(title=title, xlabel="dB", yticks=range(len(names)), yticklabels=map(_label, names))
         axis.set_ylim(len(names) - 0.5, -0.5)
         axis.grid(axis="x", alpha=0.3)
     return _svg(figure)
@@ -182,7 +183,7 @@ def spectrograms(
     )
     given = {(0, 0): ("Mixture", mixture), (0, 1): ("True vocals", vocals)}
     for row, (name, estimate) in enumerate(estimates.items()):
-        label = f": {_short(name, 18)}" if rows > 1 else ""
+        label = f": {_label(name, 18)}" if rows > 1 else ""
         given |= {(row, 2): (f"Estimate{label}", estimate), (row, 3): (f"Error{label}", vocals - estimate)}
     levels = {place: _levels(samples, rate) for place, (_, samples) in given.items()}
     top = float(max(np.max(x) for x in levels.values()))
@@ -238,5 +239,12 @@ def _frequency_ticks(axis: Axes, rate: int, *, labels: bool) -> None:
         axis.set_ylabel("kHz")
 
 
-def _short(text: str, length: int = 30) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _label(name: str, length: int = 30) -> str:
+    """A name of a song or a method as matplotlib shows it: short, on one line, and as it is.
+
+    A dollar sign would begin a formula; a legend leaves out labels that begin with `_`, which therefore
+    have a space of no width before it.
+    """
+    text = one_line(name)
+    text = text if len(text) <= length else text[: length - 1] + "…"
+    return ("\N{ZERO WIDTH SPACE}" if text.startswith("_") else "") + text.replace("$", r"\$")

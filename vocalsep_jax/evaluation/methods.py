@@ -11,13 +11,19 @@ from typing import Any
 
 import numpy as np
 
+from vocalsep_jax import __version__
 from vocalsep_jax.audio.masks import apply_resampled_mask, ideal_ratio_mask
 from vocalsep_jax.audio.resampling import resample
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.songs import Stems
 from vocalsep_jax.evaluation.hpss import hpss_voice
 from vocalsep_jax.evaluation.repet_sim import repet_sim
+from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.separation.separator import Separator
+
+SEPARATION = 1
+"""Another one whenever a checkpoint or an ideal mask gives something else for the same song, as by another
+STFT, overlap or resampling, so that scores that were kept are not taken for those of the new code."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Method:
     """A way to the voice of a song.
 
     Attributes:
-      name: unique among the methods of a call.
+      name: unique among the methods of a call, on one line, and text (no lone surrogates).
       description: what it does, in a sentence.
       vocals: from a song's stems and their rate in Hz to the estimated vocals, float32 `[S, C]`.
       depends_on: what its results depend on, beside the song and the rate; JSON values.
@@ -91,10 +97,15 @@ def checkpoint_method(name: str, separator: Separator, options: dict[str, Any]) 
         name,
         f"the checkpoint, step {separator.step}",
         lambda song, rate: separator.separate(song.mixture, rate)["vocals"],
-        {"checkpoint": content_hash(separator), **options},
+        {"checkpoint": content_hash(separator), **options, **_code()},
         is_checkpoint=True,
         is_blind=True,
     )
+
+
+def _code() -> dict[str, Any]:
+    """What the results of this package's own separation depend on beside their inputs."""
+    return {"separation": SEPARATION, "version": __version__}
 
 
 def content_hash(separator: Separator) -> str:
@@ -121,7 +132,7 @@ def all_methods(checkpoints: Sequence[Method], stft: Stft, mask_rate: int) -> li
       stft: the transform of the ideal masks.
       mask_rate: Hz, at which these work.
     """
-    masks = {"stft": [stft.n_fft, stft.hop], "mask_rate": mask_rate}
+    masks = {"stft": [stft.n_fft, stft.hop], "mask_rate": mask_rate, **_code()}
     truth = partial(masked_by_truth, stft=stft, mask_rate=mask_rate)
     where = f"made of the true stems, at {mask_rate} Hz, STFT {stft.n_fft}/{stft.hop}"
     return [
@@ -170,9 +181,15 @@ def all_methods(checkpoints: Sequence[Method], stft: Stft, mask_rate: int) -> li
 NAMES = ("REPET-SIM", "HPSS", "mixture", "silence", "ideal ratio mask", "ideal binary mask")
 """Names that `all_methods` uses besides those of the checkpoints."""
 
+QUICK_NAMES = ("mixture", "silence", "estimate", "ideal", "leakage")
+"""Names of columns of the quick table of uSDR."""
+
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
     """For each checkpoint's path, as many of its last parts as tell it from the others.
+
+    They can be shown as they are: bytes that are no text and line ends are escaped. A name that stands for
+    something else has `checkpoint` before it.
 
     Raises:
       ValueError: if two paths are of one place.
@@ -186,4 +203,10 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
         names = [
             "/".join(p[-length:]) if names.count(n) > 1 else n for p, n in zip(parts, names, strict=True)
         ]
-    return [f"checkpoint {name}" if name in NAMES else name for name in names]
+    names = [one_line(name) for name in names]
+    reserved = {*NAMES, *QUICK_NAMES, *(f"{name} leakage" for name in names)}
+    for n, name in enumerate(names):
+        while name in reserved or name in names[:n] + names[n + 1 :]:
+            name = f"checkpoint {name}"
+        names[n] = name
+    return names

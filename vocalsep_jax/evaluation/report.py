@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from vocalsep_jax.evaluation.page import Clip, Pictures, page
 from vocalsep_jax.evaluation.store import Store
 from vocalsep_jax.evaluation.tables import Evaluation, frames_csv, number, scores_csv, scores_json
 from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import one_line
+
+log = logging.getLogger(__name__)
 
 RESULTS = "results"
 """Folder of a report where its scores and clips are kept."""
@@ -45,14 +49,16 @@ def write_report(folder: Path, evaluation: Evaluation, songs: Sequence[Song], st
 
     Raises:
       OSError: if a file cannot be written.
+      AudioError: if a sound cannot be encoded.
     """
     disk.write_text(folder / "scores.csv", scores_csv(evaluation))
     disk.write_text(folder / "frames.csv", frames_csv(evaluation))
-    text = json.dumps(scores_json(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+    # File names may be no text: JSON has them as Python does, with surrogates escaped.
+    text = json.dumps(scores_json(evaluation), indent=2, allow_nan=False)
     disk.write_text(folder / "scores.json", text + "\n")
-    clips, left_out = _clips(evaluation, songs, store)
+    clips, left_out, lost = _clips(evaluation, songs, store)
     out = folder / "index.html"
-    disk.write_text(out, page(evaluation, _pictures(evaluation), clips, left_out))
+    disk.write_text(out, page(evaluation, _pictures(evaluation), clips, left_out, lost))
     return out
 
 
@@ -77,8 +83,8 @@ def _frames(evaluation: Evaluation, method: str, column: str) -> list[float]:
     return [x for frames in listed for x in frames if x is not None and x < 99]
 
 
-def _clips(evaluation: Evaluation, songs: Sequence[Song], store: Store) -> tuple[list[Clip], int]:
-    """Clips of the songs, as many as there is room for; and how many there is none for.
+def _clips(evaluation: Evaluation, songs: Sequence[Song], store: Store) -> tuple[list[Clip], int, int]:
+    """Clips of the songs, as many as there is room for; how many there is none for; how many are lost.
 
     Where there are too many songs, the first checkpoint's best and worst ones are taken, and others evenly
     between.
@@ -93,15 +99,22 @@ def _clips(evaluation: Evaluation, songs: Sequence[Song], store: Store) -> tuple
         for window in extreme_windows(evaluation.scores[song.name][name])
     ]
     found: list[Clip] = []
-    room = ROOM
+    room, left_out, lost = ROOM, 0, 0
     for song, window in wanted:
-        clip = _clip(evaluation, song, window, store)
+        kept = _kept(evaluation, song, window, store)
+        if kept is None:
+            title = one_line(song.name)
+            log.warning("%s: the clip of its %s part is not there or damaged", title, window.kind)
+            lost += 1
+            continue
+        clip = None if left_out else _clip(evaluation, song, window, kept)
         if clip is None or clip.size > room:
-            break
+            left_out += 1
+            continue
         found.append(clip)
         room -= clip.size
     order = {s.name: n for n, s in enumerate(scored)}
-    return sorted(found, key=lambda clip: order[clip.song]), len(wanted) - len(found)
+    return sorted(found, key=lambda clip: order[clip.song]), left_out, lost
 
 
 def _spread(count: int) -> list[int]:
@@ -117,16 +130,18 @@ def _spread(count: int) -> list[int]:
     return order
 
 
-def _clip(evaluation: Evaluation, song: Song, window: Window, store: Store) -> Clip | None:
-    """A window, drawn and encoded; None if its files are not there."""
-    checkpoints = evaluation.checkpoints
-    names: list[Method | str] = ["mixture", "vocals", *checkpoints]
+def _kept(evaluation: Evaluation, song: Song, window: Window, store: Store) -> list[np.ndarray] | None:
+    """Mixture, vocals and each checkpoint's estimate of a window; None if one is not there or damaged."""
+    names: list[Method | str] = ["mixture", "vocals", *evaluation.checkpoints]
     kept = [store.read_clip(song, name, window) for name in names]
     there = [x for x in kept if x is not None]
-    if len(there) < len(names):
-        return None
-    mixture, vocals, *others = there
-    estimates = {m.name: samples for m, samples in zip(checkpoints, others, strict=True)}
+    return there if len(there) == len(names) else None
+
+
+def _clip(evaluation: Evaluation, song: Song, window: Window, kept: Sequence[np.ndarray]) -> Clip:
+    """A window, of which there is `kept`, drawn and encoded."""
+    mixture, vocals, *others = kept
+    estimates = {m.name: samples for m, samples in zip(evaluation.checkpoints, others, strict=True)}
     rate = evaluation.rate
     sounds = {"mixture": _sound(mixture, rate), "true vocals": _sound(vocals, rate)}
     for name, samples in estimates.items():

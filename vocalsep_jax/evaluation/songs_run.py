@@ -94,7 +94,7 @@ class SongRuns:
             with self.progress.song(title):
                 scores = self._new_scores(song, song.load(self.rate), kept, title)
         except (SongError, AudioError) as error:
-            self.progress.log(logging.ERROR, "error: %s", error)
+            self.progress.log(logging.ERROR, "error: %s", one_line(str(error)))
             self._tell(title, "failed")
             return None
         except _StoppedError:
@@ -105,7 +105,7 @@ class SongRuns:
     def _missing_clips(
         self, song: Song, method: Method, scores: dict[str, Scores]
     ) -> list[tuple[Method | str, Window]]:
-        """The clips of a checkpoint that are not kept; with the first one's, those of what was given."""
+        """A checkpoint's clips that are not kept whole; with the first one's, those of what was given."""
         if self.store is None or not method.is_checkpoint or self.methods[0].name not in scores:
             return []
         names = (*GIVEN, method) if method is self.methods[0] else (method,)

@@ -50,11 +50,11 @@ class Store:
         disk.write_text(self._path(song, method), json.dumps(content) + "\n")
 
     def has_clip(self, song: Song, name: Method | str, window: Window) -> bool:
-        """Whether a clip is kept."""
-        return self._clip(song, name, window).is_file()
+        """Whether a clip is kept; one that is damaged counts as none."""
+        return self.read_clip(song, name, window) is not None
 
     def read_clip(self, song: Song, name: Method | str, window: Window) -> np.ndarray | None:
-        """A clip, float32 `[S, C]`, or None if it is not there."""
+        """A clip, float32 `[S, C]`, or None if it is not there or damaged."""
         try:
             return read(self._clip(song, name, window))[0]
         except AudioError:

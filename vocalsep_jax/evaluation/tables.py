@@ -11,6 +11,7 @@ from typing import Any
 from vocalsep_jax.evaluation.bootstrap import Interval, median_interval, paired_interval
 from vocalsep_jax.evaluation.full_scores import FRAME_SECONDS, Scores, columns, frame_columns
 from vocalsep_jax.evaluation.methods import Method
+from vocalsep_jax.runtime.console import one_line
 
 Summary = dict[str, dict[str, Interval | None]]
 
@@ -107,7 +108,9 @@ def text_table(evaluation: Evaluation) -> str:
     for method, row in medians.items():
         cells = [number(None if (x := row[c]) is None else x.median) for c in PRINTED]
         lines.append(f"{method:{width}}" + "".join(f"{cell:>11}" for cell in cells))
-    lines += [f"no scores of vocals, which are silent: {song}" for song in evaluation.without_voice()]
+    lines += [
+        f"no scores of vocals, which are silent: {one_line(song)}" for song in evaluation.without_voice()
+    ]
     return "\n".join(lines)
 
 
@@ -121,7 +124,7 @@ def scores_csv(evaluation: Evaluation) -> str:
     """A line a song and method; empty cells where there is no score."""
     rows: list[Sequence[Any]] = [("song", "method", *columns())]
     for song, by_method in evaluation.scores.items():
-        rows += [(song, method, *scores.values.values()) for method, scores in by_method.items()]
+        rows += [(one_line(song), method, *scores.values.values()) for method, scores in by_method.items()]
     return _csv(rows)
 
 
@@ -131,7 +134,9 @@ def frames_csv(evaluation: Evaluation) -> str:
     for song, by_method in evaluation.scores.items():
         for method, scores in by_method.items():
             frames = zip(*scores.frames.values(), strict=True)
-            rows += [(song, method, n * FRAME_SECONDS, *values) for n, values in enumerate(frames)]
+            rows += [
+                (one_line(song), method, n * FRAME_SECONDS, *values) for n, values in enumerate(frames)
+            ]
     return _csv(rows)
 
 

@@ -47,6 +47,7 @@ def export_model(
     dtype: str = "float32",
     overlap: float = OVERLAP,
     batch_size: int = 8,
+    wiener: bool = False,
     licence: str = MODEL_LICENCE,
 ) -> dict[str, Any]:
     """Write the folder of a model.
@@ -57,6 +58,7 @@ def export_model(
       program: whether to write the program, too.
       dtype: of the weights in the file, one of `WEIGHT_DTYPES`. The program has them as they are there.
       overlap, batch_size: of the patches in the program.
+      wiener: whether the program of a stereo model refines by a multichannel Wiener filter.
       licence: of the weights.
 
     Returns:
@@ -75,7 +77,7 @@ def export_model(
             raise RunError(f"{folder}: is there already; give another name or delete it")
         with disk.replacing(folder) as partial:
             partial.mkdir()  # first: if it fails, the work below is spared
-            trained = Separator(checkpoint, overlap=overlap, batch_size=batch_size)
+            trained = Separator(checkpoint, overlap=overlap, batch_size=batch_size, wiener=wiener)
             run = find_run(checkpoint)
             record = read_record(run)
             # As a run has it, for `--checkpoint`.
@@ -85,7 +87,7 @@ def export_model(
             facts = _facts(trained, _training(run, record, trained), licence)
             facts["weights"] = {"file": WEIGHTS, "dtype": dtype, "sha256": checksum}
             _write_facts(partial, facts)
-            exported = Separator(partial, overlap=overlap, batch_size=batch_size)
+            exported = Separator(partial, overlap=overlap, batch_size=batch_size, wiener=wiener)
             samples = _noise(exported)
             stems = exported.separate(samples, exported.sample_rate)
             log.info("comparing it with the run")
@@ -105,6 +107,7 @@ def export_model(
                     "file": PROGRAM,
                     "platforms": list(PLATFORMS),
                     "overlap": overlap,
+                    "wiener": exported.wiener,
                     "largest_difference": difference,
                 }
             _write_facts(partial, facts)
@@ -206,7 +209,7 @@ With vocalsep_jax, songs of any sample rate:
 
 _README_PROGRAM = """
 With nothing but jax ({jax} or newer; `pip install jax flatbuffers`), waveforms at {sample_rate} Hz,
-float32 `[batch, samples, channels]`:
+float32 `[batch, samples, {program_channels}]`:
 
     from pathlib import Path
     from jax import export
@@ -229,6 +232,7 @@ def _readme(facts: dict[str, Any]) -> str:
             "version": versions["vocalsep_jax"],
             "jax": versions["jax"],
             "program": PROGRAM,
+            "program_channels": "channels" if facts["channels"] == 1 else facts["channels"],
             "platforms": ", ".join(PLATFORMS),
         }
     )

@@ -9,6 +9,7 @@ import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -105,7 +106,13 @@ class Separator:
         self.variables = jax.device_put(variables, place)
         self._apply = jax.jit(self.model.apply)
         self.wiener = wiener and self.model.channels == 2
-        self._wiener_window = jax.jit(functools.partial(wiener_window, xp=jax.numpy))
+        refine = jax.jit(functools.partial(wiener_window, xp=jax.numpy))
+
+        def refine_there(*window: Any) -> Any:
+            with jax.default_device(place):
+                return refine(*window)
+
+        self._wiener_window = refine_there
 
     def separate(self, samples: np.ndarray, sample_rate: int) -> dict[str, np.ndarray]:
         """Separate a waveform.

@@ -9,7 +9,7 @@ import optax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.data.feed import Recipe
-from vocalsep_jax.data.songs import Library, at_speeds, check_trainable, find_library, names
+from vocalsep_jax.data.songs import Library, SongError, at_speeds, check_trainable, find_library, names
 from vocalsep_jax.data.synth.song import builtin_library
 from vocalsep_jax.training.optimizer import Phase, learning_rate_schedule, training_phases
 from vocalsep_jax.training.schedule import Schedule
@@ -71,6 +71,11 @@ def choose_songs(config: Config) -> Library:
     Raises:
       SongError: if there are none, or too few to train on.
     """
+    if config.data.instrumentals and not (config.data.root and config.data.remix):
+        raise SongError(
+            "data.instrumentals needs data.root, and data.remix above 0: music without a voice is heard where "
+            "a voice is paired with it"
+        )
     if config.data.root:
         library = find_library(
             config.data.root,

@@ -25,7 +25,7 @@ from vocalsep_jax.runtime.data_parallel import AXIS
 Array = jax.Array
 
 _QUIET = 1e-3
-"""Power of a mixture's magnitudes below which a patch counts less and less: about that of hum and hiss."""
+"""Loss of a mixture against silence below which a patch counts less and less: that of hum and hiss."""
 
 QUALITIES = ("loss", *metrics.PATCH_METRICS)
 """What is averaged over patches, in training and in evaluation."""
@@ -133,8 +133,8 @@ def make_objective(
     The returned function maps `(trained, state, batch)`, where `trained` are the parameters to be
     trained, to the loss and `(batch statistics, means of QUALITIES)`.
 
-    With `even_levels` each patch's loss counts relative to the power of its mixture: loud patches do not
-    drown soft ones. The loss that is reported is not weighed.
+    With `even_levels` each patch's loss counts relative to the loss of the mixture against silence: loud
+    patches do not drown soft ones. The loss that is reported is not weighed.
 
     With `rematerialise` the backward pass keeps of each layer the convolution's output only, and computes
     normalisation, activation and concatenation anew (Chen et al. 2016, "Training deep nets with sublinear
@@ -154,8 +154,8 @@ def make_objective(
         means = {name: jnp.mean(values) for name, values in qualities.items()}
         objective = means["loss"]
         if even_levels:
-            power = jnp.mean(jnp.square(batch.mixture), axis=tuple(range(1, batch.mixture.ndim)))
-            objective = jnp.mean(qualities["loss"] / (power + _QUIET))
+            whole = loss(batch.mixture, jnp.zeros_like(batch.mixture))  # mean squares, where it is mse
+            objective = jnp.mean(qualities["loss"] / (whole + _QUIET))
         return objective, (updated["batch_stats"], means)
 
     if rematerialise:

@@ -1,6 +1,7 @@
 import json
 import shutil
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import soundfile
 from tests.conftest import tone, write_container, write_song
 from tests.data.check.conftest import SONG_RATE, stems, tune
 from vocalsep_jax.audio.resampling import resample
+from vocalsep_jax.data.check import examination
 from vocalsep_jax.data.check.examination import examine
 from vocalsep_jax.data.check.problems import KINDS
+from vocalsep_jax.data.check.song import SongReport
 from vocalsep_jax.data.songs import SongError
 
 
@@ -206,13 +209,24 @@ def test_jobs_change_nothing_and_progress_is_told(good_root):
     assert told[-1][2:] == (5, 5)
 
 
-def test_an_interruption_ends_all_songs(good_root):
-    def interrupt(*_):
-        raise KeyboardInterrupt
+def test_an_interruption_ends_all_songs(good_root, monkeypatch):
+    begun, measured = threading.Event(), []
 
+    def measure(song, progress):
+        if song.name == "Song 0":
+            begun.wait()
+            raise KeyboardInterrupt
+        begun.set()
+        for _ in range(1000):
+            progress(0.001)
+            time.sleep(0.001)
+        measured.append(song.name)
+        return SongReport(song)
+
+    monkeypatch.setattr(examination, "measure_song", measure)
     with pytest.raises(KeyboardInterrupt):
-        examine(good_root, jobs=2, progress=interrupt)
-    assert threading.active_count() == 1 or not any("ThreadPool" in x.name for x in threading.enumerate())
+        examine(good_root, jobs=2)
+    assert measured == []
 
 
 def test_the_json_has_everything_but_the_fingerprints(good_root):

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,16 @@ def test_a_line_a_song(good_root, tmp_path):
     assert drawn.get_suptitle() == "songs: 6 songs, not fit to train on, 1 errors, 1 warnings"
     figure.save(examination, tmp_path / "new" / "songs.png")
     assert imread(tmp_path / "new" / "songs.png").shape[1] == 1760
+
+
+def test_names_that_are_not_text_are_drawn(tmp_path):
+    odd = os.fsdecode(b"caf\xe9\n$1 $2")
+    report = SongReport(SongFiles(odd, "train", Path("a"), {}))
+    drawn = figure.draw(Examination(tmp_path / odd, Folder((), None, "", {}, {}), [report], [], []))
+    drawn.canvas.draw()
+    (label,) = drawn.axes[0].get_yticklabels()
+    assert label.get_text() == r"caf\udce9\n\$1 \$2"
+    assert drawn.get_suptitle().startswith(label.get_text() + ": 1 songs")
 
 
 @pytest.mark.parametrize("count", [0, 1, 400])

@@ -1,5 +1,8 @@
+import errno
 import itertools
 import logging
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -73,6 +76,54 @@ def test_music_without_a_voice_from_another_folder(song_root, tmp_path):
     assert found.keys() == {"loose", "d"}
     assert {x.split for x in found.values()} == {"train"}
     assert found["loose"].stems == {"accompaniment": StemSource(more / "loose.wav")}
+
+
+def test_instrumentals_are_those_of_training(song_root, tmp_path):
+    more = tmp_path / "more"
+    write_song(more, {"accompaniment": TONE, ".hidden": TONE})
+    (more / "a.stem.mp4").write_bytes(b"")
+    folder = find_songs(song_root, more)
+    assert [x.path.name for x in folder.songs if more in x.path.parents] == ["accompaniment.wav"]
+    assert {x.name for x in folder.songs} == {x.name for s in folder.library.splits.values() for x in s}
+
+
+@pytest.mark.parametrize("where", ["", "train"])
+def test_links_to_nothing_are_skipped_and_pipes_are_nothing(tmp_path, where):
+    root = tmp_path / "songs"
+    song = write_song(root / where / "a", STEMS)
+    bare = root / where / "b"
+    bare.mkdir()
+    links = [root / "x", root / where / "y", bare / "vocals.wav", song / "mixture.wav", song / "cover.png"]
+    for link in links:
+        link.symlink_to("/gone")
+    os.mkfifo(root / where / "pipe")
+    os.mkfifo(root / "other")
+    folder = find_songs(root, root / where)
+    assert {x.path for x in folder.songs} == {song}
+    lost = "is a link to /gone, which is not there"
+    assert folder.skipped == {
+        links[0]: lost,
+        links[1]: lost,
+        bare: f"its vocals.wav {lost}",
+        song: f"its mixture.wav {lost}",
+    }
+    assert not folder.broken
+
+
+def test_a_folder_that_cannot_be_read_hides_no_other(song_root, monkeypatch):
+    refused, listed = song_root / "train" / "closed", Path.iterdir
+    refused.mkdir()
+
+    def iterdir(path):
+        if path == refused:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    folder = find_songs(song_root)
+    assert len(folder.songs) == 4
+    assert folder.broken.keys() == {refused}
+    assert "Permission denied" in folder.refusal
 
 
 def test_a_folder_that_is_not_there(song_root, tmp_path):

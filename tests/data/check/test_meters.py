@@ -1,3 +1,4 @@
+import json
 import math
 
 import numpy as np
@@ -33,6 +34,13 @@ def test_silence_has_no_level():
     levels = measure(np.zeros((8000, 1), np.float32))
     assert levels.peak_db is levels.rms_db is levels.loudness_db is levels.band_edge_hz is None
     assert not levels.cut_off
+
+
+def test_samples_whose_squares_overflow_have_levels_that_json_has():
+    levels = measure(np.full((8000, 2), 1e24, np.float32))
+    assert (levels.band_edge_hz, levels.cut_off) == (None, False)
+    assert levels.peak_db == levels.rms_db == levels.loudness_db == 300
+    json.dumps(vars(levels), allow_nan=False)
 
 
 def test_the_loudness_leaves_rests_out():

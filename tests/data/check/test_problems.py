@@ -51,6 +51,14 @@ def test_a_mixture_is_explained_if_it_can_be(tmp_path, residual, correlation, ex
         assert ("samples" in problem.reason) == (correlation == 1)
 
 
+@pytest.mark.parametrize("stems", ["drums", "drums bass", "drums bass other", "accompaniment"])
+def test_a_mixture_is_compared_with_a_whole_accompaniment_alone(tmp_path, stems):
+    song = report(tmp_path, residual_db=-3.0, alignment=Alignment(0, 1.0, 0.5, 0.5), rate=44_100)
+    song.levels = dict.fromkeys(["vocals", "mixture", *stems.split()], LEVELS)
+    whole = stems in ("accompaniment", "drums bass other")
+    assert [x.kind for x in find_problems([song], [])] == ["mixture"] * whole
+
+
 @pytest.mark.parametrize(
     ("seconds", "expected"), [(0, "0:00"), (59.6, "1:00"), (61, "1:01"), (-5, "-0:05"), (-0.2, "0:00")]
 )

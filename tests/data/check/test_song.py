@@ -95,6 +95,24 @@ def test_all_damaged_stems_are_named(tmp_path):
     assert not report.fingerprints
 
 
+@pytest.mark.parametrize("stem", ["vocals", "accompaniment"])
+def test_a_sample_rate_that_cannot_be_right_is_damage(tmp_path, stem):
+    write_song(tmp_path / "song", {x: tone(440, 1.0) for x in ("vocals", "accompaniment", "mixture")})
+    soundfile.write(tmp_path / "song" / f"{stem}.wav", tone(440, 1.0), 2)
+    (song,) = find_songs(tmp_path).songs
+    assert measure_song(song).damage == {stem: "has a sample rate of 2 Hz, which is too low for music"}
+
+
+def test_samples_that_are_too_large_are_damage(tmp_path):
+    write_song(tmp_path / "song", {"vocals": tone(440, 1.0)})
+    path = tmp_path / "song" / "accompaniment.wav"
+    soundfile.write(path, tone(440, 1.0, level=1e24), 8000, subtype="FLOAT")
+    (song,) = find_songs(tmp_path).songs
+    report = measure_song(song)
+    assert report.damage == {"accompaniment": "holds samples beyond 1e+10 times full scale"}
+    assert report.levels.keys() == {"vocals"}
+
+
 def test_the_seconds_that_were_read_are_told(tmp_path):
     write_song(tmp_path / "song", stems(0), SONG_RATE)
     (song,) = find_songs(tmp_path).songs

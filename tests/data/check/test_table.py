@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from vocalsep_jax.data.check import table
 from vocalsep_jax.data.check.examination import Examination, examine
 from vocalsep_jax.data.check.files import Folder, SongFiles, StemSource
 from vocalsep_jax.data.check.problems import Problem
+from vocalsep_jax.data.check.song import SongReport
 
 
 def test_good_songs(good_root):
@@ -30,6 +32,16 @@ def test_problems_say_what_to_do(good_root):
     assert "warning: Not used: " in text
     assert "  Bad\\nname: is skipped" in text
     assert text.endswith("1 error, 1 warning")
+
+
+def test_names_that_are_not_text_keep_their_column():
+    names = (os.fsdecode(b"caf\xe9"), "x" * 9, "é" * 100)
+    reports = [SongReport(SongFiles(name, "train", Path("a"), {})) for name in names]
+    text = table.as_text(Examination(Path("songs"), Folder((), None, "", {}, {}), reports, [], []))
+    rows = [line for line in text.splitlines() if "  train  " in line]
+    assert rows[0].startswith(r"caf\udce9 ")
+    assert len(rows) == 3
+    assert len({line.index("  train  ") for line in rows}) == 1
 
 
 def test_long_lists_are_cut():

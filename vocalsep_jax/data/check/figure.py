@@ -11,6 +11,7 @@ from vocalsep_jax.data.check.examination import Examination
 from vocalsep_jax.data.check.song import SongReport
 from vocalsep_jax.data.sampling import VOICED_BLOCK_SECONDS
 from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import one_line
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,7 +62,8 @@ def _title(examination: Examination) -> str:
     errors = sum(problem.error for problem in examination.problems)
     state = "fit to train on" if examination.fit else "not fit to train on"
     return (
-        f"{examination.root.name or examination.root}: {len(examination.reports)} songs, {state}, "
+        f"{_label(str(examination.root.name or examination.root))}: "
+        f"{len(examination.reports)} songs, {state}, "
         f"{errors} errors, {len(examination.problems) - errors} warnings"
     )
 
@@ -73,11 +75,17 @@ def _names(axis: Axes, examination: Examination, row: float) -> None:
         name = problem.song.partition("/")[2] if problem.kind in ("leak", "duplicate") else problem.song
         severity[name] = severity.get(name, False) or problem.error
     names = [report.song.name for report in examination.reports]
-    shown = [name if len(name) <= _NAME else name[: _NAME - 1] + "…" for name in names]
-    axis.set_yticks(range(len(names)), [x.replace("$", r"\$") for x in shown], fontsize=min(9.0, row))
+    axis.set_yticks(range(len(names)), map(_label, names), fontsize=min(9.0, row))
     for label, name in zip(axis.get_yticklabels(), names, strict=True):
         if name in severity:
             label.set_color("#c0161d" if severity[name] else "#9a6200")
+
+
+def _label(name: str) -> str:
+    """A name as matplotlib shows it: short, on one line, and as it is: a dollar sign begins a formula."""
+    text = one_line(name)
+    text = text if len(text) <= _NAME else text[: _NAME - 1] + "…"
+    return text.replace("$", r"\$")
 
 
 def _lengths(axis: Axes, reports: list[SongReport]) -> None:

@@ -96,17 +96,17 @@ def find_songs(root: Path, instrumentals: Path | None = None) -> Folder:
     with _quiet():
         try:
             library = find_library(root, instrumentals=instrumentals or "")
-        except SongError as error:
+        except (SongError, OSError) as error:
             refusal = str(error)
         splits = {s: root / s for s in SPLITS if (root / s).is_dir()} or {SPLITS[0]: root}
-        entries = [(s, entry) for s, folder in splits.items() for entry in _entries(folder)]
+        entries = [(s, entry) for s, folder in splits.items() for entry in _entries(folder, skipped)]
         found = [song for s, entry in entries if (song := _song(entry, s, broken, skipped))]
         if root not in splits.values():
-            for entry in _entries(root):
+            for entry in _entries(root, skipped):
                 if entry.name not in SPLITS and _song(entry, "", {}, {}):
                     skipped[entry] = "lies beside train/, valid/ and test/ instead of in one of them"
         if instrumentals:
-            found += [x for entry in _entries(instrumentals) if (x := _instrumental(entry, broken))]
+            found += _instrumentals(instrumentals, broken, skipped)
     chosen = {s.name for s in library.splits["valid"]} if library else set()
     used = [_used(song, chosen, bool(library)) for song in found]
     return Folder(
@@ -133,46 +133,63 @@ def _quiet() -> Iterator[None]:
         songs.log.setLevel(level)
 
 
-def _entries(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _entries(folder: Path, lost: dict[Path, str]) -> list[Path]:
+    """The files and folders in a folder, sorted, without hidden ones.
+
+    Links to what is not there are noted in `lost`; a pipe or a device is nothing.
+    """
+    shown = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    lost |= {x: f"is a link to {x.readlink()}, which is not there" for x in shown if _dangling(x)}
+    return [entry for entry in shown if entry.is_file() or entry.is_dir()]
+
+
+def _dangling(entry: Path) -> bool:
+    return entry.is_symlink() and not entry.exists()
 
 
 def _song(entry: Path, split: str, broken: dict[Path, str], skipped: dict[Path, str]) -> SongFiles | None:
     """The song that an entry is; if it is none though it looks like one, why is noted."""
+    lost: dict[Path, str] = {}
     try:
         song = next(filter(None, (layout(entry) for layout in songs.LAYOUTS)), None)
+        stems = _stems(entry, lost)
     except (SongError, OSError) as error:
         broken[entry] = str(error).removeprefix(f"{entry}: ")
         return None
-    stems = _stems(entry)
-    if song is not None:
-        return SongFiles(song.name, split, entry, stems)
-    if stems:
-        skipped[entry] = (
+    reasons = [f"its {path.name} {why}" for path, why in lost.items() if _stem(path) in STEMS]
+    if song is None and stems:
+        reasons.append(
             "is skipped: it needs vocals.* and one of accompaniment.*, mixture.* or drums/bass/other.*; "
             f"it has {', '.join(sorted(source.path.name for source in stems.values()))}"
         )
-    return None
+    if reasons:
+        skipped[entry] = "; ".join(reasons)
+    return SongFiles(song.name, split, entry, stems) if song else None
 
 
-def _instrumental(entry: Path, broken: dict[Path, str]) -> SongFiles | None:
-    """The music without a voice that an entry of such a folder is."""
-    if entry.is_file():
-        known = entry.suffix.lower() in SUFFIXES
-        return (
-            SongFiles(entry.stem, "train", entry, {"accompaniment": StemSource(entry)}) if known else None
-        )
-    song = _song(entry, "train", broken, {})
-    return song if song and song.stems.keys() == {"accompaniment"} else None
+def _instrumentals(folder: Path, broken: dict[Path, str], skipped: dict[Path, str]) -> list[SongFiles]:
+    """The music without a voice in such a folder, as `data.songs.find_instrumentals` has it."""
+    found = [
+        SongFiles(path.stem, "train", path, {"accompaniment": StemSource(path)})
+        for path in songs.instrumental_files(folder)
+    ]
+    inside = [_song(entry, "train", broken, skipped) for entry in _entries(folder, skipped)]
+    return found + [song for song in inside if song and song.stems.keys() == {"accompaniment"}]
 
 
-def _stems(entry: Path) -> dict[str, StemSource]:
+def _stems(entry: Path, lost: dict[Path, str]) -> dict[str, StemSource]:
+    """The stems of an entry; links in it to what is not there are noted in `lost`."""
     if entry.is_file():
         if not entry.name.endswith(STEM_FILE_SUFFIX):
             return {}
         return {name: StemSource(entry, number) for number, name in enumerate(_STREAMS)}
-    found = {p.stem.lower(): p for p in _entries(entry) if p.suffix.lower() in SUFFIXES and p.is_file()}
+    found = {_stem(path): path for path in _entries(entry, lost) if path.is_file()}
     return {name: StemSource(found[name]) for name in STEMS if name in found}
+
+
+def _stem(path: Path) -> str:
+    """The stem that a file is named for; empty if it is no audio file."""
+    return path.stem.lower() if path.suffix.lower() in SUFFIXES else ""
 
 
 def seconds_of(song: SongFiles) -> float:

@@ -125,7 +125,8 @@ class Spectrum:
         # Two real channels are one complex signal: its power at f and -f together is that of both.
         signal = beginnings[..., 0] + 1j * beginnings[..., min(1, blocks.shape[2] - 1)]
         spectra = np.fft.fft(signal * self._window, axis=1)
-        self._power += (spectra.real**2 + spectra.imag**2).sum(axis=0, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            self._power += (spectra.real**2 + spectra.imag**2).sum(axis=0, dtype=np.float64)
 
     def edge(self) -> tuple[float | None, bool]:
         """`Levels.band_edge_hz` and `Levels.cut_off`."""
@@ -133,7 +134,7 @@ class Spectrum:
         power = self._power[1 : half + 1] + self._power[: half - 1 : -1]  # bins 1 to the Nyquist frequency
         bands = max(1, round(self._rate / 2 / _BAND_HZ))
         levels = np.array([part.sum() for part in np.array_split(power, bands)])
-        if not levels.sum() > 0:
+        if not 0 < levels.sum() < math.inf:  # squares of samples beyond 1e15 or so may overflow
             return None, False
         levels = 10 * np.log10(np.maximum(levels / levels.sum(), 1e-16))
         last = int(np.flatnonzero(levels > _BAND_FLOOR_DB)[-1])
@@ -218,4 +219,4 @@ def powers(blocks: np.ndarray) -> np.ndarray:
 def _gated(power: np.ndarray) -> float:
     """Mean of the block powers that pass the gates; 0 if none does."""
     loud = power[power > _GATE_ABSOLUTE]
-    return float(loud[loud > _GATE_RELATIVE * loud.mean()].mean()) if len(loud) else 0.0
+    return float(loud[loud >= _GATE_RELATIVE * loud.mean()].mean()) if len(loud) else 0.0

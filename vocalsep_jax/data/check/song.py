@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +25,8 @@ RECORDINGS = ("vocals", "accompaniment", "mixture")
 
 _BLOCKS_AT_ONCE = 16
 _NOTHING = 1e-20  # power, -200 dB
+_LOWEST_RATE = 1000  # Hz; below, a file's header is wrong, and resampling it would fill the memory
+_LARGEST = 1e10  # sample value; integers of 32 bits that were taken for floats are below
 
 
 @dataclass
@@ -84,7 +87,7 @@ def measure_song(song: SongFiles, progress: Callable[[float], None] = lambda sec
     try:
         for name, source in song.stems.items():
             try:
-                readers[name] = Reader(*source)
+                readers[name] = _opened(*source)
             except AudioError as error:
                 report.damage[name] = _reason(error, song, name)
         _measure(report, readers, progress)
@@ -92,6 +95,15 @@ def measure_song(song: SongFiles, progress: Callable[[float], None] = lambda sec
         for reader in readers.values():
             reader.__exit__()
     return report
+
+
+def _opened(path: Path, stream: int) -> Reader:
+    """A reader of a stem; raises AudioError if there is none, or its sample rate cannot be right."""
+    reader = Reader(path, stream)
+    if reader.rate < _LOWEST_RATE:
+        reader.__exit__()
+        raise AudioError(f"{path}: has a sample rate of {reader.rate} Hz, which is too low for music")
+    return reader
 
 
 def _measure(report: SongReport, readers: dict[str, Reader], progress: Callable[[float], None]) -> None:
@@ -121,6 +133,8 @@ def _stem(report: SongReport, name: str, reader: Reader, rate: int) -> Iterator[
     meter, resampler = Meter(reader.rate, reader.channels), Resampler(reader.rate, rate, reader.channels)
     try:
         for block in reader.blocks():
+            if max(block.max(initial=0), -block.min(initial=0)) > _LARGEST:
+                raise AudioError(f"{reader.path}: holds samples beyond {_LARGEST:g} times full scale")
             meter.push(block)
             yield _stereo(resampler.push(block))
     except AudioError as error:

@@ -84,7 +84,7 @@ def _table(reports: Sequence[SongReport]) -> Iterator[str]:
 
 
 def _row(report: SongReport) -> tuple[str, ...]:
-    name = report.song.name
+    name = one_line(report.song.name)
     seconds = max((x.seconds for x in report.levels.values()), default=0.0)
     voiced = f"{100 * report.voiced_seconds / report.seconds:.0f}" if report.active.size else "-"
     other = next((x for stem, x in report.levels.items() if stem in ("accompaniment", "mixture")), None)
