@@ -154,7 +154,7 @@ def test_folders_without_songs(tmp_path, song_root):
     (tmp_path / "empty").mkdir()
     with pytest.raises(SongError, match="no songs found; each song is a folder"):
         find_library(tmp_path / "empty")
-    with pytest.raises(SongError, match="at least two songs"):
+    with pytest.raises(SongError, match="at least two songs with a voice"):
         songs.check_trainable(find_library(song_root / "test"))
 
 
@@ -253,7 +253,7 @@ class TestVoiceless:
         shutil.move(song_root / "test" / "D - Four", tmp_path / "few" / "D - Four")
         for n in range(3):
             add_voiceless(tmp_path / "few", f"N - {n}")
-        with pytest.raises(SongError, match="at least two songs"):
+        with pytest.raises(SongError, match="at least two songs with a voice"):
             songs.check_trainable(find_library(tmp_path / "few"))
 
     def test_voices_are_not_drawn_from_it_and_accompaniments_are(self, song_root):

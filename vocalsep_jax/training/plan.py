@@ -73,8 +73,8 @@ def choose_songs(config: Config) -> Library:
     """
     if config.data.instrumentals and not (config.data.root and config.data.remix):
         raise SongError(
-            "data.instrumentals needs data.root, and data.remix above 0: music without a voice is heard where "
-            "a voice is paired with it"
+            "data.instrumentals needs data.root, and data.remix above 0: music without a voice is heard "
+            "where a voice is paired with it"
         )
     if config.data.root:
         library = find_library(

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -120,11 +120,13 @@ def test_clipped_samples_are_counted():
 
 @settings(deadline=None, max_examples=30)
 @given(st.sets(st.integers(1, 11_999), max_size=6), st.integers(0, 100))
+@example({912, 9974}, 88)
 def test_measures_do_not_depend_on_the_blocks(cuts, seed):
     x = np.random.default_rng(seed).standard_normal((12_000, 2)).astype(np.float32) * 0.5
     whole, parts = measure(x), measure(x, cuts=cuts)
     for name, value in vars(whole).items():
-        assert getattr(parts, name) == pytest.approx(value, rel=1e-4, abs=1e-6), name
+        near = 1e-4 if name.endswith("_db") else 1e-6  # a ratio near 0 dB has no relative error
+        assert getattr(parts, name) == pytest.approx(value, rel=1e-4, abs=near), name
 
 
 def test_decibels_are_numbers_that_json_has():
