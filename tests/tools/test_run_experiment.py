@@ -101,7 +101,7 @@ def test_an_experiment_end_to_end_and_again(tmp_path, song_root, capsys, caplog)
 
 def test_a_run_that_ends_early_counts_as_failed(tmp_path, monkeypatch):
     run = tool.Run(Path("c.py"), 0, tmp_path / "c" / "seed0")
-    monkeypatch.setattr(tool, "_python", lambda *_: run_folder(run.folder, epochs=5))
+    monkeypatch.setattr(tool, "run_python", lambda *_: run_folder(run.folder, epochs=5))
     with pytest.raises(tool.ExperimentError, match="before its last epoch"):
         tool.train(run, [])
 
@@ -114,7 +114,7 @@ def test_old_scores_of_other_songs_or_rates_are_not_reused(tmp_path, monkeypatch
         calls.append(arguments)
         Path(arguments[-1]).write_text(json.dumps({"song": {"estimate": float(len(calls))}}))
 
-    monkeypatch.setattr(tool, "_python", evaluate)
+    monkeypatch.setattr(tool, "run_python", evaluate)
     for data, rate, expected in (("a", 8000, 1), ("a", 8000, 1), ("b", 8000, 2), ("b", 44_100, 3)):
         tool.score(run, Path(data), rate)
         assert tool.measure(run.folder, read_history(run.folder))["test_sdr"] == expected
