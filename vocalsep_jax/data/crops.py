@@ -33,8 +33,8 @@ class Batch(NamedTuple):
       weight: float32 `[B]`; 1 for a patch, 0 for the padding of a short last batch. Only evaluation
         looks at it: training batches are always full.
       in_phase: float32, shaped as `vocals`: their part in phase with the mixture, `Re(V X*) / |X|`, from
-        `-|V|` to `|V|` (Erdogan et al. 2015, "Phase-sensitive and recognition-boosted speech separation using
-        deep recurrent neural networks", section 2): the best that a mask times the mixture can be.
+        `-|V|` to `|V|` (Erdogan et al. 2015, "Phase-sensitive and recognition-boosted speech separation
+        using deep recurrent neural networks", section 2): the best that a mask times the mixture can be.
     """
 
     mixture: Any
