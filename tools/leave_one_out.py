@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.gather_songs import VALID_SONGS, link, song_folders
+from tools.model_card import MODEL, as_model
 from tools.run_experiment import ExperimentError, Run, run_python, split_arguments, train
 from tools.write_builtin_songs import write_songs
 from vocalsep_jax.data.songs import SongError
@@ -34,9 +35,6 @@ from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
-
-MODEL = "model"
-"""What the checkpoints are called together: each song has one of its own."""
 
 COLUMNS = ("vocals_usdr", "accompaniment_usdr", "vocals_sdr", "vocals_sir", "leakage")
 """What is printed; scores.json has all."""
@@ -67,13 +65,7 @@ def score(run: Run, data: Path, sample_rate: int) -> dict[str, Any]:
     command += ["--sample-rate", str(sample_rate), "--report", str(report)]
     run_python(command, run.log_file)
     content = json.loads((report / "scores.json").read_text(encoding="utf-8"))
-    (name,) = (method for method, x in content["methods"].items() if x["checkpoint"])
-
-    def renamed(by_method: dict[str, Any]) -> dict[str, Any]:
-        return {MODEL if method == name else method: x for method, x in by_method.items()}
-
-    songs = {song: renamed(by_method) for song, by_method in content["songs"].items()}
-    return content | {"methods": renamed(content["methods"]), "songs": songs}
+    return as_model(content)
 
 
 def together(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -123,19 +123,22 @@ def read_scores(path: Path) -> Scores:
     """
     content = read_json(path)
     try:
-        (name,) = (method for method, x in content["methods"].items() if x["checkpoint"])
-        songs = {song: _renamed(by_method, name) for song, by_method in content["songs"].items()}
-        return {
-            "sample_rate": content["sample_rate"],
-            "songs": songs,
-            "medians": _renamed(content["medians"], name),
-        }
+        named = as_model(content)
+        return {part: named[part] for part in ("sample_rate", "songs", "medians")}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RunError(f"{path}: not the scores of one checkpoint ({error!r})") from error
 
 
-def _renamed(by_method: dict[str, Any], checkpoint: str) -> dict[str, Any]:
-    return {MODEL if method == checkpoint else method: x for method, x in by_method.items()}
+def as_model(content: dict[str, Any]) -> dict[str, Any]:
+    """What `vocalsep evaluate --report` writes as `scores.json`, with its one checkpoint called `MODEL`."""
+    (name,) = (method for method, x in content["methods"].items() if x["checkpoint"])
+
+    def renamed(by_method: dict[str, Any]) -> dict[str, Any]:
+        return {MODEL if method == name else method: x for method, x in by_method.items()}
+
+    songs = {song: renamed(by_method) for song, by_method in content["songs"].items()}
+    renames = {part: renamed(content[part]) for part in ("methods", "medians") if part in content}
+    return content | renames | {"songs": songs}
 
 
 def facts_of_card(

@@ -54,6 +54,12 @@ def ideal_ratio_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) 
     return ratio_mask(v, a)
 
 
+def ideal_binary_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) -> np.ndarray:
+    """1 where `|V| > |A|`, else 0, of two whole signals `[S, C]`: float32 `[C, F, N]`."""
+    v, a = (np.abs(stft.analyse(x)) for x in (vocals, accompaniment))
+    return (v > a).astype(np.float32)
+
+
 def apply_mask(mixture: np.ndarray, stft: Stft, mask_of: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Filter a waveform by a mask of its magnitude spectrogram, keeping the mixture's phase.
 

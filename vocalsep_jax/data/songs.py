@@ -52,8 +52,12 @@ MUSDB_VALIDATION = (
 )
 """The validation songs that are published with MUSDB18. All are in its training part."""
 
-_ACCOMPANIMENT_STEMS = ("drums", "bass", "other")
-_STEM_FILE_ORDER = ("mixture", *_ACCOMPANIMENT_STEMS, "vocals")
+ACCOMPANIMENT_STEMS = ("drums", "bass", "other")
+"""The stems whose sum is the accompaniment where none is given."""
+
+STEM_FILE_ORDER = ("mixture", *ACCOMPANIMENT_STEMS, "vocals")
+"""Audio streams of a MUSDB18 `.stem.mp4`."""
+
 _LENGTH_TOLERANCE_SECONDS = 1.0
 _SILENCE = 1e-4  # peak, -80 dBFS
 _MIXTURE_DIFFERS = 0.03  # of the mixture's RMS: -30 dB, more than what lossy coding changes
@@ -292,7 +296,7 @@ LAYOUTS: tuple[Callable[[Path], Song | None], ...] = (stem_file, stem_folder)
 
 def _stem_files(folder: Path) -> dict[str, Path]:
     """The stems in a folder: stem name -> file. Other files are left out."""
-    known = {"vocals", "accompaniment", "mixture", *_ACCOMPANIMENT_STEMS}
+    known = {"vocals", "accompaniment", "mixture", *ACCOMPANIMENT_STEMS}
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         stem = path.stem.lower()
@@ -310,8 +314,8 @@ def _accompaniment_of(files: dict[str, Path]) -> tuple[str, ...]:
     """
     if "accompaniment" in files:
         return ("accompaniment",)
-    if all(s in files for s in _ACCOMPANIMENT_STEMS):
-        return _ACCOMPANIMENT_STEMS
+    if all(s in files for s in ACCOMPANIMENT_STEMS):
+        return ACCOMPANIMENT_STEMS
     return ("mixture",) if "mixture" in files else ()
 
 
@@ -400,11 +404,11 @@ def _load_stem_file(name: str, files: dict[str, Path], rate: int) -> Stems:
     streams, file_rate = _decode_stem_file(path)
     stems = {
         k: resample(as_stereo(x, path), file_rate, rate)
-        for k, x in zip(_STEM_FILE_ORDER, streams, strict=True)
+        for k, x in zip(STEM_FILE_ORDER, streams, strict=True)
     }
     length = _common_length(path, stems, rate)
     stems = {k: x[:length] for k, x in stems.items()}
-    accompaniment = _sum(stems, _ACCOMPANIMENT_STEMS)
+    accompaniment = _sum(stems, ACCOMPANIMENT_STEMS)
     return _checked(name, Stems(stems["vocals"], accompaniment, stems["mixture"]))
 
 
@@ -413,10 +417,10 @@ def _decode_stem_file(path: Path) -> tuple[list[np.ndarray], int]:
     try:
         with Reader(path) as reader:
             count, rate = reader.streams, reader.rate
-        if count != len(_STEM_FILE_ORDER):
+        if count != len(STEM_FILE_ORDER):
             raise SongError(
                 f"{path}: has {count} audio streams, a MUSDB18 stem file has "
-                f"{len(_STEM_FILE_ORDER)}; use another file"
+                f"{len(STEM_FILE_ORDER)}; use another file"
             )
         # The file is read once for each stream.
         streams = [read(path, stream) for stream in range(count)]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from vocalsep_jax import __version__
-from vocalsep_jax.audio.masks import apply_resampled_mask, ideal_ratio_mask
-from vocalsep_jax.audio.resampling import resample
+from vocalsep_jax.audio.masks import ideal_binary_mask, ideal_ratio_mask
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.songs import Stems
 from vocalsep_jax.evaluation.hpss import hpss_voice
 from vocalsep_jax.evaluation.repet_sim import repet_sim
+from vocalsep_jax.evaluation.scores import masked_by_truth
 from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.separation.separator import Separator
 
@@ -56,39 +56,6 @@ class Method:
     def taken_from_music(self, song: Stems, rate: int) -> np.ndarray:
         """What it takes for voice in the accompaniment alone, `[S, C]`."""
         return self.vocals(Stems(np.zeros_like(song.accompaniment), song.accompaniment), rate)
-
-
-def ideal_binary_mask(vocals: np.ndarray, accompaniment: np.ndarray, stft: Stft) -> np.ndarray:
-    """1 where `|V| > |A|`, else 0, of two whole signals `[S, C]`: float32 `[C, F, N]`."""
-    v, a = (np.abs(stft.analyse(x)) for x in (vocals, accompaniment))
-    return (v > a).astype(np.float32)
-
-
-def masked_by_truth(
-    song: Stems,
-    rate: int,
-    *,
-    mask: Callable[[np.ndarray, np.ndarray, Stft], np.ndarray],
-    stft: Stft,
-    mask_rate: int,
-) -> np.ndarray:
-    """The mixture through a mask that is made of the true stems: float32 `[S, C]`.
-
-    Args:
-      song: its stems at `rate` Hz.
-      rate: Hz.
-      mask: from vocals and accompaniment `[S, C]` at `mask_rate` to `[C, F, N]`.
-      stft: the mask's transform.
-      mask_rate: Hz, at which the mask works.
-    """
-    vocals, accompaniment = (resample(x, rate, mask_rate) for x in (song.vocals, song.accompaniment))
-    return apply_resampled_mask(
-        song.mixture,
-        stft,
-        lambda _: mask(vocals, accompaniment, stft),
-        sample_rate=rate,
-        mask_rate=mask_rate,
-    )
 
 
 def checkpoint_method(name: str, separator: Separator, options: dict[str, Any]) -> Method:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -15,6 +15,33 @@ from vocalsep_jax.measures.metrics import usdr
 from vocalsep_jax.separation.separator import Separator
 
 
+def masked_by_truth(
+    song: Stems,
+    rate: int,
+    *,
+    mask: Callable[[np.ndarray, np.ndarray, Stft], np.ndarray],
+    stft: Stft,
+    mask_rate: int,
+) -> np.ndarray:
+    """The mixture through a mask that is made of the true stems: float32 `[S, C]`.
+
+    Args:
+      song: its stems at `rate` Hz.
+      rate: Hz.
+      mask: from vocals and accompaniment `[S, C]` at `mask_rate` to `[C, F, N]`.
+      stft: the mask's transform.
+      mask_rate: Hz, at which the mask works.
+    """
+    vocals, accompaniment = (resample(x, rate, mask_rate) for x in (song.vocals, song.accompaniment))
+    return apply_resampled_mask(
+        song.mixture,
+        stft,
+        lambda _: mask(vocals, accompaniment, stft),
+        sample_rate=rate,
+        mask_rate=mask_rate,
+    )
+
+
 def baselines(song: Stems, stft: Stft, *, sample_rate: int, mask_rate: int) -> dict[str, float]:
     """uSDR in dB of what a separation is measured against: `mixture`, `silence`, `ideal`.
 
@@ -24,14 +51,7 @@ def baselines(song: Stems, stft: Stft, *, sample_rate: int, mask_rate: int) -> d
       sample_rate: Hz, at which the scores are taken.
       mask_rate: Hz, at which the mask works.
     """
-    vocals, accompaniment = (resample(x, sample_rate, mask_rate) for x in (song.vocals, song.accompaniment))
-    ideal = apply_resampled_mask(
-        song.mixture,
-        stft,
-        lambda _: ideal_ratio_mask(vocals, accompaniment, stft),
-        sample_rate=sample_rate,
-        mask_rate=mask_rate,
-    )
+    ideal = masked_by_truth(song, sample_rate, mask=ideal_ratio_mask, stft=stft, mask_rate=mask_rate)
     return {
         "mixture": usdr(song.vocals, song.mixture),
         "silence": usdr(song.vocals, np.zeros_like(song.vocals)),

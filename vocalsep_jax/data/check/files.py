@@ -19,14 +19,16 @@ import numpy as np
 
 from vocalsep_jax.audio.files import STEM_FILE_SUFFIX, SUFFIXES, AudioError, Reader
 from vocalsep_jax.data import songs
-from vocalsep_jax.data.songs import SPLITS, Library, SongError, find_library
+from vocalsep_jax.data.songs import (
+    ACCOMPANIMENT_STEMS,
+    SPLITS,
+    STEM_FILE_ORDER,
+    Library,
+    SongError,
+    find_library,
+)
 
-ACCOMPANIMENT_PARTS = ("drums", "bass", "other")
-"""The stems whose sum is the accompaniment where none is given."""
-
-STEMS = ("vocals", "accompaniment", *ACCOMPANIMENT_PARTS, "mixture")
-
-_STREAMS = ("mixture", *ACCOMPANIMENT_PARTS, "vocals")  # of a .stem.mp4
+STEMS = ("vocals", "accompaniment", *ACCOMPANIMENT_STEMS, "mixture")
 
 
 class StemSource(NamedTuple):
@@ -182,7 +184,7 @@ def _stems(entry: Path, lost: dict[Path, str]) -> dict[str, StemSource]:
     if entry.is_file():
         if not entry.name.endswith(STEM_FILE_SUFFIX):
             return {}
-        return {name: StemSource(entry, number) for number, name in enumerate(_STREAMS)}
+        return {name: StemSource(entry, number) for number, name in enumerate(STEM_FILE_ORDER)}
     found = {_stem(path): path for path in _entries(entry, lost) if path.is_file()}
     return {name: StemSource(found[name]) for name in STEMS if name in found}
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from vocalsep_jax.data.check.alignment import Alignment
-from vocalsep_jax.data.check.files import ACCOMPANIMENT_PARTS
 from vocalsep_jax.data.check.matching import Match, find_matches
 from vocalsep_jax.data.check.song import RECORDINGS, SongReport
+from vocalsep_jax.data.songs import ACCOMPANIMENT_STEMS
 
 _LENGTHS_REFUSED, _LENGTHS_DIFFER = 1.0, 0.01  # seconds; training refuses the first
 _SILENT_DB = -80.0  # peak, as training has it
@@ -253,7 +253,7 @@ def _mixture(report: SongReport) -> Found:
     alignment = report.alignment
     if report.residual_db is None or report.residual_db <= _RESIDUAL_DB:
         return
-    if "accompaniment" in report.levels or report.levels.keys() >= set(ACCOMPANIMENT_PARTS):
+    if "accompaniment" in report.levels or report.levels.keys() >= set(ACCOMPANIMENT_STEMS):
         reason = f"mixture minus stems is {report.residual_db:.1f} dB relative to the mixture"
         if alignment is not None and abs(alignment.correlation) >= _ALIGNED:
             reason += _explained(alignment, report.rate)

@@ -15,10 +15,11 @@ import numpy as np
 from vocalsep_jax.audio.files import AudioError, Reader
 from vocalsep_jax.audio.resampling import Resampler
 from vocalsep_jax.data.check.alignment import Aligner, Alignment
-from vocalsep_jax.data.check.files import ACCOMPANIMENT_PARTS, SongFiles, side_by_side
+from vocalsep_jax.data.check.files import SongFiles, side_by_side
 from vocalsep_jax.data.check.fingerprint import RATE, STFT, Fingerprint, Landmarks
 from vocalsep_jax.data.check.meters import Levels, Meter, decibels, powers
 from vocalsep_jax.data.sampling import VOICED_BLOCK_SECONDS, voiced_blocks
+from vocalsep_jax.data.songs import ACCOMPANIMENT_STEMS
 
 RECORDINGS = ("vocals", "accompaniment", "mixture")
 """What a song has fingerprints of; the mixture is the sum of the two others."""
@@ -217,8 +218,8 @@ def _accompaniment(stems: dict[str, np.ndarray]) -> tuple[np.ndarray | None, boo
     """The accompaniment as training has it, and whether it is the mixture without the vocals."""
     if "accompaniment" in stems:
         return stems["accompaniment"], False
-    if all(name in stems for name in ACCOMPANIMENT_PARTS):
-        return np.sum([stems[name] for name in ACCOMPANIMENT_PARTS], axis=0), False
+    if all(name in stems for name in ACCOMPANIMENT_STEMS):
+        return np.sum([stems[name] for name in ACCOMPANIMENT_STEMS], axis=0), False
     if "mixture" in stems and "vocals" in stems:
         return stems["mixture"] - stems["vocals"], True
     return None, False

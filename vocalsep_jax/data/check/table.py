@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from vocalsep_jax.audio.files import STEM_FILE_SUFFIX
 from vocalsep_jax.data.check.examination import Examination
-from vocalsep_jax.data.check.files import ACCOMPANIMENT_PARTS, SongFiles
+from vocalsep_jax.data.check.files import SongFiles
 from vocalsep_jax.data.check.meters import Levels
 from vocalsep_jax.data.check.problems import KINDS, Problem, clock
 from vocalsep_jax.data.check.song import SongReport
-from vocalsep_jax.data.songs import SPLITS
+from vocalsep_jax.data.songs import ACCOMPANIMENT_STEMS, SPLITS
 from vocalsep_jax.runtime.console import duration, one_line
 
 _SHOWN = 20
@@ -59,7 +59,7 @@ def layout(song: SongFiles) -> str:
         return "accompaniment alone"
     if "accompaniment" in stems:
         return "vocals and accompaniment"
-    if stems >= set(ACCOMPANIMENT_PARTS):
+    if stems >= set(ACCOMPANIMENT_STEMS):
         return "MUSDB18-HQ folders"
     return "vocals and mixture" if "mixture" in stems else "other"
 
