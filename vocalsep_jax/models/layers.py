@@ -203,7 +203,9 @@ def down_conv_cpu(x: Array, kernel: Array) -> Array:
 def up_conv_cpu(x: Array, kernel: Array) -> Array:
     """The same as `up_conv_matmul`, in tiles where these are faster."""
     h, w = x.shape[1:3]
-    return (up_conv_tiled if _suits_tiles(h, w, kernel) else up_conv_matmul)(x, kernel)
+    # Two channels out (a mask for left and right): the sums cost more than the products they save, here.
+    tiled = kernel.shape[3] > 2 and _suits_tiles(h, w, kernel)
+    return (up_conv_tiled if tiled else up_conv_matmul)(x, kernel)
 
 
 def _suits_tiles(rows: int, columns: int, kernel: Array) -> bool:
