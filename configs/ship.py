@@ -26,6 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.frequency_scale = "zoned"
     config.frequency_bins = 512
     config.target = "in_phase"
+    config.objective = "log"
 
     config.data.channels = "stereo"
     config.data.width = 3.0

@@ -19,7 +19,7 @@ from vocalsep_jax.data.augmentation import Augmentation, channels_of
 from vocalsep_jax.data.crops import TARGETS
 from vocalsep_jax.data.placement import PLACEMENTS, STFT_ON
 from vocalsep_jax.data.random_numbers import STREAM_LENGTH
-from vocalsep_jax.measures.losses import LOSSES
+from vocalsep_jax.measures.losses import LOSSES, OBJECTIVES
 from vocalsep_jax.models import DTYPES
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
 from vocalsep_jax.models.networks import NETWORKS, Network, make_network
@@ -190,7 +190,9 @@ class Config:
       loss: one of `measures.losses.LOSSES`.
       target: what the masked mixture is compared with, one of `data.crops.TARGETS`: the magnitude of the
         `vocals`, or their part `in_phase` with the mixture.
-      even_levels: whether each patch's loss counts relative to how loud its mixture is.
+      objective: what is minimised of the patches' losses, one of `measures.losses.OBJECTIVES`: their `mean`
+        or that of their `log`.
+      log_floor: share of the mixture that is added to a patch's loss before its logarithm is taken.
       init_from: a run to take weights and statistics from.
       init_encoder: a converted encoder, or a run, to take the encoder's weights and statistics from.
       freeze_encoder: what of the encoder stays as it is: `none`, `weights`, or `weights_and_statistics`
@@ -219,7 +221,8 @@ class Config:
     epochs: int = option(100, least=1)
     loss: str = option("mse", choices=LOSSES)
     target: str = option("vocals", choices=TARGETS)
-    even_levels: bool = option(False)
+    objective: str = option("mean", choices=OBJECTIVES)
+    log_floor: float = option(0.02, above=0)
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     valid: ValidationOptions = dataclasses.field(default_factory=ValidationOptions)
     init_from: str = option("", may_change=True)

@@ -1,6 +1,9 @@
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vocalsep_jax.measures import losses
 from vocalsep_jax.measures.losses import LOSSES
 
 
@@ -28,3 +31,23 @@ def test_channels_are_averaged(rng, name):
     estimate, target = rng.random((2, 4, 5, 6, 2)).astype(np.float32)
     each = [LOSSES[name](estimate[..., k], target[..., k]) for k in range(2)]
     np.testing.assert_allclose(LOSSES[name](estimate, target), np.mean(each, axis=0), rtol=1e-6)
+
+
+def test_log_objective_counts_all_patches_alike_whatever_their_level():
+    each, whole = jnp.array([0.3, 4.0, 0.0]), jnp.array([3.0, 4.0, 50.0])
+    value = losses.log(1e6 * each, 1e6 * whole, 0.02)
+    ratios = (np.asarray(each / whole) + 0.02) / 1.02
+    np.testing.assert_allclose(value, np.mean(np.log(ratios)), rtol=1e-5)
+    # A patch's weight is what is left of its loss, and the floor, turned upside down.
+    gradient = jax.grad(losses.log)(1e6 * each, 1e6 * whole, 0.02)
+    np.testing.assert_allclose(gradient, 1e-6 / 3 / (each + 0.02 * whole), rtol=1e-5)
+
+
+def test_log_objective_of_silence_is_finite():
+    value, gradient = jax.value_and_grad(losses.log)(jnp.zeros(2), jnp.zeros(2), 0.02)
+    assert np.isfinite(value)
+    assert np.all(np.isfinite(gradient))
+
+
+def test_mean_objective_is_the_mean():
+    assert losses.OBJECTIVES["mean"](jnp.array([1.0, 3.0]), jnp.array([5.0, 5.0]), 0.5) == 2.0

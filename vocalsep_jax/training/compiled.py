@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,7 +13,7 @@ import optax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.data.feed import Feed, Work
-from vocalsep_jax.measures.losses import LOSSES
+from vocalsep_jax.measures.losses import LOSSES, OBJECTIVES
 from vocalsep_jax.runtime.data_parallel import AXIS, CompiledStep
 from vocalsep_jax.training.optimizer import Phase, make_optimizer
 from vocalsep_jax.training.step import make_eval_step, make_train_step
@@ -39,7 +40,7 @@ def training_step(config: Config, phase: Phase, feed: Feed) -> TrainingStep:
         LOSSES[config.loss],
         config.target,
         freeze_encoder=phase.freeze_encoder,
-        even_levels=config.even_levels,
+        over_patches=partial(OBJECTIVES[config.objective], floor=config.log_floor),
         rematerialise=config.rematerialise,
     )
     return TrainingStep(optimizer, feed.wrap_training(step))

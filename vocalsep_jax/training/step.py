@@ -16,16 +16,13 @@ import optax
 from jax import lax
 
 from vocalsep_jax.data.crops import Batch
-from vocalsep_jax.measures import metrics
+from vocalsep_jax.measures import losses, metrics
 from vocalsep_jax.models.layers import CONVOLUTION
 from vocalsep_jax.models.networks import Network
 from vocalsep_jax.models.unet import is_encoder
 from vocalsep_jax.runtime.data_parallel import AXIS
 
 Array = jax.Array
-
-_QUIET = 1e-3
-"""Loss of a mixture against silence below which a patch counts less and less: that of hum and hiss."""
 
 QUALITIES = ("loss", *metrics.PATCH_METRICS)
 """What is averaged over patches, in training and in evaluation."""
@@ -125,7 +122,7 @@ def make_objective(
     loss: Callable[[Array, Array], Array],
     target: str = "vocals",
     *,
-    even_levels: bool = False,
+    over_patches: Callable[[Array, Array], Array] = losses.mean,
     rematerialise: bool = False,
 ) -> Callable[[Any, TrainState, Batch], tuple[Array, tuple[Any, dict[str, Array]]]]:
     """What a training step takes the gradient of.
@@ -133,8 +130,8 @@ def make_objective(
     The returned function maps `(trained, state, batch)`, where `trained` are the parameters to be
     trained, to the loss and `(batch statistics, means of QUALITIES)`.
 
-    With `even_levels` each patch's loss counts relative to the loss of the mixture against silence: loud
-    patches do not drown soft ones. The loss that is reported is not weighed.
+    `over_patches` makes one number of the patches' losses and of their mixtures' losses against silence, as
+    `measures.losses.OBJECTIVES` do. The loss that is reported is the mean, whatever is minimised.
 
     With `rematerialise` the backward pass keeps of each layer the convolution's output only, and computes
     normalisation, activation and concatenation anew (Chen et al. 2016, "Training deep nets with sublinear
@@ -152,11 +149,8 @@ def make_objective(
         )
         qualities = patch_qualities(loss, mask, batch, target)
         means = {name: jnp.mean(values) for name, values in qualities.items()}
-        objective = means["loss"]
-        if even_levels:
-            whole = loss(batch.mixture, jnp.zeros_like(batch.mixture))  # mean squares, where it is mse
-            objective = jnp.mean(qualities["loss"] / (whole + _QUIET))
-        return objective, (updated["batch_stats"], means)
+        silence = loss(batch.mixture, jnp.zeros_like(batch.mixture))
+        return over_patches(qualities["loss"], silence), (updated["batch_stats"], means)
 
     if rematerialise:
         keep = jax.checkpoint_policies.save_only_these_names(CONVOLUTION)
@@ -171,7 +165,7 @@ def make_train_step(
     target: str = "vocals",
     *,
     freeze_encoder: bool = False,
-    even_levels: bool = False,
+    over_patches: Callable[[Array, Array], Array] = losses.mean,
     rematerialise: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Array]]:
     """The training step of one device.
@@ -180,10 +174,10 @@ def make_train_step(
     masked mixture and the `target`, one of `crops.TARGETS`. The returned function maps `(state, batch)` to
     the next state and the batch's loss; metrics accumulate in `state.totals`. With `freeze_encoder` the
     encoder's parameters stay as they are; no gradient of them is formed, and `optimizer` never sees them.
-    `even_levels` and `rematerialise` as `make_objective` has them.
+    `over_patches` and `rematerialise` as `make_objective` has them.
     """
     gradient = jax.value_and_grad(
-        make_objective(model, loss, target, even_levels=even_levels, rematerialise=rematerialise),
+        make_objective(model, loss, target, over_patches=over_patches, rematerialise=rematerialise),
         has_aux=True,
     )
 
