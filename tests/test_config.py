@@ -88,7 +88,7 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
         "loss": "mse",
         "target": "vocals", "objective": "mean", "log_floor": 0.02,
         "optimizer": {
-            "learning_rate": 1e-5, "weight_decay": 1e-6, "schedule": "constant",
+            "kind": "adamw", "learning_rate": 1e-5, "weight_decay": 1e-6, "schedule": "constant",
             "warmup_steps": 0, "clip_norm": 0,
         },
         "valid": {"patches": 512, "every_epochs": 1, "best_by": "loss", "song_overlap": 0.25},

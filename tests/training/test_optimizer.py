@@ -111,3 +111,23 @@ def test_phases():
     assert training_phases(settings(freeze_encoder="weights")) == (Phase(0, True, False),)
     both = settings(3, 10, freeze_encoder="weights_and_statistics", unfreeze_epoch=2)
     assert training_phases(both) == (Phase(0, True, True), Phase(20, False, False))
+
+
+def test_muon_moves_a_kernel_alike_in_all_directions_and_the_rest_as_nadam_does(rng):
+    kernel = jnp.asarray(rng.standard_normal((4, 4, 3, 6)), jnp.float32)
+    params = {"down1": {"kernel": kernel, "bias": jnp.arange(6.0)}, "up1": {"kernel": kernel[..., :5]}}
+    fields = {"kind": "muon", "learning_rate": 0.01, "weight_decay": 0.0}
+    muon = make_optimizer(settings(optimizer=fields), ALL)
+    after, state = run(muon, params, range(1))
+    for layer in ("down1", "up1"):
+        update = (after[layer]["kernel"] - params[layer]["kernel"]).reshape(48, -1)
+        stretch = np.linalg.svd(update, compute_uv=False)
+        assert stretch.max() < 2 * stretch.min()  # Newton-Schulz stops short of a rotation
+        assert float(jnp.sqrt(jnp.mean(update**2))) == pytest.approx(0.2 * 0.01, rel=0.3)
+    nadam, _ = run(optax.nadam(0.01), params, range(1))
+    np.testing.assert_allclose(after["down1"]["bias"], nadam["down1"]["bias"], rtol=1e-5)
+    # An encoder set free takes nothing over, the decoder goes on where it was.
+    frozen = make_optimizer(settings(optimizer=fields), Phase(0, True, True))
+    _, known = run(frozen, {"up1": params["up1"]}, range(2))
+    free = carry_over(known, muon.init(params))
+    assert len(jax.tree.leaves(free)) == len(jax.tree.leaves(state))

@@ -57,7 +57,7 @@ def log(losses: Array, silence: Array, floor: float) -> Array:
 _QUIET = 1e-3
 """Loss of a mixture against silence below which a patch counts less and less: that of hum and hiss."""
 
-OBJECTIVES: dict[str, Callable[[Array, Array, float], Array]] = {"mean": mean, "log": log}
+OBJECTIVES: dict[str, Callable[..., Array]] = {"mean": mean, "log": log}
 """What training minimises of the patches' losses; `config.objective` names one."""
 
 LOSSES: dict[str, Callable[[Array, Array], Array]] = {"mse": mse, "l1": l1}

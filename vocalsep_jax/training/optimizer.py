@@ -56,23 +56,21 @@ def learning_rate_schedule(options: OptimizerOptions, last_step: int) -> optax.S
 
 
 def make_optimizer(config: Config, phase: Phase) -> optax.GradientTransformation:
-    """AdamW (Loshchilov & Hutter 2019) for the parameters that are trained in `phase`.
+    """The optimiser of what is trained in `phase`: AdamW (Loshchilov & Hutter 2019) or Muon.
 
-    Gradients are clipped by global norm where the config says so. Encoder and decoder have an AdamW each:
-    an encoder set free in the middle of training starts with new averages, whose bias is corrected from
-    there. The learning rate of both follows the steps of the whole run.
+    Gradients are clipped by global norm where the config says so. Encoder and decoder have an optimiser
+    each: an encoder set free in the middle of training starts with new averages, whose bias is corrected
+    from there. The learning rate of both follows the steps of the whole run.
     """
     rate = learning_rate_schedule(config.optimizer, config.last_step)
 
     def encoder_rate(count: Any) -> Any:
         return config.encoder_lr_scale * rate(count + phase.first_step)
 
-    def adamw(schedule: optax.Schedule) -> optax.GradientTransformation:
-        return optax.adamw(schedule, weight_decay=config.optimizer.weight_decay)
-
-    parts = {"decoder": adamw(rate)}
+    make = {"adamw": optax.adamw, "muon": _muon}[config.optimizer.kind]
+    parts = {"decoder": make(rate, weight_decay=config.optimizer.weight_decay)}
     if not phase.freeze_encoder:
-        parts["encoder"] = adamw(encoder_rate)
+        parts["encoder"] = make(encoder_rate, weight_decay=config.optimizer.weight_decay)
     optimizer = optax.partition(parts, _labels)
     if not config.optimizer.clip_norm:
         return optimizer
@@ -84,6 +82,31 @@ def carry_over(old: Any, fresh: Any) -> Any:
     known = dict(jax.tree.leaves_with_path(old))
     assert known.keys() <= dict(jax.tree.leaves_with_path(fresh)).keys(), "the states have grown apart"
     return jax.tree.map_with_path(lambda path, x: known.get(path, x), fresh)
+
+
+_ADAM_RMS = 0.2
+"""Root mean square of AdamW's updates, about, in learning rates (Liu et al. 2025, section 2.2)."""
+
+
+def _muon(schedule: optax.Schedule, weight_decay: float) -> optax.GradientTransformation:
+    """Muon (Jordan et al. 2024) for the kernels, AdamW with Nesterov's momentum for the rest.
+
+    A kernel is a matrix from all that a position sees to its outputs. It is updated by as much as AdamW
+    would, about (Liu et al. 2025, "Muon is scalable for LLM training"): both take the same learning rates.
+    """
+
+    def matrices(params: Any) -> Any:
+        convolution = optax.contrib.MuonDimensionNumbers((0, 1, 2), (3,))
+        return jax.tree.map(lambda x: convolution if getattr(x, "ndim", 0) == 4 else None, params)
+
+    return optax.contrib.muon(
+        schedule,
+        weight_decay=weight_decay,
+        adam_weight_decay=weight_decay,
+        adam_learning_rate=schedule,
+        consistent_rms=_ADAM_RMS,
+        muon_weight_dimension_numbers=matrices,
+    )
 
 
 def _labels(params: dict[str, Any]) -> dict[str, str]:
