@@ -132,7 +132,7 @@ def frame_distributions(frames: Mapping[str, Mapping[str, Sequence[float]]]) -> 
     height = 1.1 + 0.36 * len(names)
     figure = _figure(12, height)
     axes = figure.subplots(1, len(frames), sharey=True, squeeze=False)[0]
-    figure.subplots_adjust(left=0.16, right=0.985, bottom=0.6 / height, top=1 - 0.42 / height, wspace=0.07)
+    figure.subplots_adjust(left=0.2, right=0.985, bottom=0.6 / height, top=1 - 0.42 / height, wspace=0.1)
     for axis, (title, by_method) in zip(axes, frames.items(), strict=True):
         for row, values in enumerate(by_method.values()):
             if len(values):

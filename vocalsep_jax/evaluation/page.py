@@ -103,9 +103,10 @@ def _lead(evaluation: Evaluation, title: str) -> str:
         "something is estimated for both. The others are left out.</p>",
     ]
     if few:
+        says = "says" if songs == 1 else "say"
         lines.append(
-            f'<p class="note">{counted} say little about others. In the place of 95 % intervals, which '
-            f"take at least {ENOUGH} songs, the tables have the least and the greatest value.</p>"
+            f'<p class="note">{counted} {says} little about others. In the place of 95 % intervals, '
+            f"which take at least {ENOUGH} songs, the tables have the least and the greatest value.</p>"
         )
     if silent := evaluation.without_voice():
         lines.append(
