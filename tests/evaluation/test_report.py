@@ -153,7 +153,7 @@ def test_a_clip_that_is_lost_takes_no_other_with_it(tmp_path, clip_size, monkeyp
 
 def table(text, head):
     """The caption of a table that begins so, and its cells under the first column, by row."""
-    found = re.search(rf"<caption>({head}.*?)</caption>(.*?)</table>", text, re.DOTALL)
+    found = re.search(rf"<caption><span>({head}.*?)</span></caption>(.*?)</table>", text, re.DOTALL)
     rows = re.findall(r'<th scope="row">(.*?)</th><td>(.*?)</td>', found[2])
     return found[1], dict(rows)
 

@@ -129,7 +129,7 @@ def _table(caption: str, heads: Iterable[str], rows: Iterable[tuple[str, bool, S
         for name, marked, cells in rows
     )
     return (
-        f'<div class="wide"><table><caption>{caption}</caption>\n<thead>'
+        f'<div class="wide"><table><caption><span>{caption}</span></caption>\n<thead>'
         f'<tr><th scope="col"></th>{head}</tr>'
         f"</thead>\n<tbody>\n{body}\n</tbody></table></div>"
     )
