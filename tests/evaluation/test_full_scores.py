@@ -105,3 +105,9 @@ def test_windows_do_not_overlap_and_lie_where_the_voice_sounds():
     (whole,) = extreme_windows(scores_of([1, 2, 3]), length=10)
     assert (whole.first, whole.last) == (0, 3)
     assert extreme_windows(scores_of([1, 2, 3], [False] * 3), length=2) == []
+
+
+def test_the_worst_window_is_not_the_rest_of_an_echo():
+    errors = [1.0, 1.0, 2.0, 2.0, 9.0, 9.0]
+    scores = Scores({}, {}, [1.0, 1.0, 0.5, 0.5, 5e-5, 5e-5], errors, [True] * 6)
+    assert [(w.kind, w.first) for w in extreme_windows(scores, length=2)] == [("best", 0), ("worst", 3)]

@@ -22,6 +22,8 @@ FRAME_SECONDS = 1.0
 TARGETS = ("vocals", "accompaniment")
 _LEAST_DB, _MOST_DB = -120.0, 100.0
 """Numbers beyond are cut off there: they tell of rounding. 16-bit samples hold 98 dB."""
+_FAINT = 1e-4
+"""Share of the energy of a song's loudest frame below which the voice is not worth a picture."""
 
 
 class Measure(NamedTuple):
@@ -196,15 +198,17 @@ class Window(NamedTuple):
 def extreme_windows(scores: Scores, length: int = 10) -> list[Window]:
     """The windows of `length` frames with the greatest and the least uSDR of the vocals.
 
-    The voice sounds in at least half of their frames. They do not overlap, where the song has two such
-    windows; else there is one, or none if the voice sounds nowhere so long.
+    The voice sounds in at least half of their frames, and not as the rest of an echo: at most 40 dB below
+    the song's loudest frame. They do not overlap, where the song has two such windows; else there is one,
+    or none if the voice sounds nowhere so long.
     """
     count = len(scores.signal)
     length = min(length, count)
     kernel = np.ones(length)
+    energy = np.array(scores.signal, np.float64)
+    heard = np.array(scores.voiced) & (energy >= _FAINT * energy.max(initial=0.0))
     signal, error, voiced = (
-        np.convolve(np.array(x, np.float64), kernel, "valid")
-        for x in (scores.signal, scores.error, scores.voiced)
+        np.convolve(np.array(x, np.float64), kernel, "valid") for x in (energy, scores.error, heard)
     )
     usdr = 10 * np.log10((signal + 1e-7) / (error + 1e-7))
     places = np.flatnonzero(voiced >= length / 2)
