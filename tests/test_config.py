@@ -86,7 +86,7 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
         "patches_per_epoch": 13_000,
         "epochs": 100,
         "loss": "mse",
-        "target": "vocals", "objective": "mean", "log_floor": 0.003,
+        "target": "vocals", "objective": "mean", "log_floor": 0.02,
         "optimizer": {
             "kind": "adamw", "learning_rate": 1e-5, "weight_decay": 1e-6, "schedule": "constant",
             "warmup_steps": 0, "clip_norm": 0,

@@ -228,7 +228,7 @@ class Config:
     loss: str = option("mse", choices=LOSSES)
     target: str = option("vocals", choices=TARGETS)
     objective: str = option("mean", choices=OBJECTIVES)
-    log_floor: float = option(0.003, above=0)
+    log_floor: float = option(0.02, above=0)
     optimizer: OptimizerOptions = dataclasses.field(default_factory=OptimizerOptions)
     valid: ValidationOptions = dataclasses.field(default_factory=ValidationOptions)
     init_from: str = option("", may_change=True)
