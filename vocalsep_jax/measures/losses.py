@@ -38,8 +38,9 @@ def log(losses: Array, silence: Array, floor: float) -> Array:
     Every patch counts by how far it is from right, in decibels, whether voice and mixture are loud or soft:
     the song in which the voice is far below the instruments is learned as well as the one in which it is
     not. The floor keeps patches that are right already, and those without a voice, from counting without
-    bound (Wisdom et al. 2020, "Unsupervised sound separation using mixture invariant training", eq. 2, and
-    Wisdom et al. 2021, "What's all the FUSS about free universal sound separation data?", eq. 4).
+    bound (thresholded losses: Wisdom et al. 2020, "Unsupervised sound separation using mixture invariant
+    training"; relative to the mixture: Wisdom et al. 2021, "What's all the FUSS about free universal sound
+    separation data?").
 
     Args:
       losses: of each patch, `[B]`.
