@@ -122,16 +122,12 @@ class ModelOptions:
     dtype: str = option("float32", choices=DTYPES)
 
 
-OPTIMIZERS = ("adamw", "muon")
-"""What `config.optimizer.kind` may be."""
-
-
 @dataclass(frozen=True)
 class OptimizerOptions:
     """`config.optimizer`: the optimiser and its learning rate.
 
     Attributes:
-      kind: one of `OPTIMIZERS`: `adamw`, or `muon` for the kernels and AdamW for all else.
+      kind: `adamw`, or `muon` for the kernels and AdamW for all else.
       learning_rate: its peak.
       weight_decay: decoupled weight decay, multiplied by the learning rate.
       schedule: the learning rate after warm-up: `constant`, or `cosine` to 0 at the last step.
@@ -139,7 +135,7 @@ class OptimizerOptions:
       clip_norm: global norm that gradients are clipped to; 0 for no clipping.
     """
 
-    kind: str = option("adamw", choices=OPTIMIZERS)
+    kind: str = option("adamw", choices=("adamw", "muon"))
     learning_rate: float = option(1e-5, least=0)
     weight_decay: float = option(1e-6, least=0)
     schedule: str = option("constant", choices=("constant", "cosine"))

@@ -118,7 +118,7 @@ def test_muon_moves_a_kernel_alike_in_all_directions_and_the_rest_as_nadam_does(
     params = {"down1": {"kernel": kernel, "bias": jnp.arange(6.0)}, "up1": {"kernel": kernel[..., :5]}}
     fields = {"kind": "muon", "learning_rate": 0.01, "weight_decay": 0.0}
     muon = make_optimizer(settings(optimizer=fields), ALL)
-    after, state = run(muon, params, range(1))
+    after, _ = run(muon, params, range(1))
     for layer in ("down1", "up1"):
         update = (after[layer]["kernel"] - params[layer]["kernel"]).reshape(48, -1)
         stretch = np.linalg.svd(update, compute_uv=False)
@@ -126,8 +126,17 @@ def test_muon_moves_a_kernel_alike_in_all_directions_and_the_rest_as_nadam_does(
         assert float(jnp.sqrt(jnp.mean(update**2))) == pytest.approx(0.2 * 0.01, rel=0.3)
     nadam, _ = run(optax.nadam(0.01), params, range(1))
     np.testing.assert_allclose(after["down1"]["bias"], nadam["down1"]["bias"], rtol=1e-5)
-    # An encoder set free takes nothing over, the decoder goes on where it was.
+
+
+def test_muon_goes_on_in_the_decoder_when_the_encoder_is_set_free(rng):
+    kernel = jnp.asarray(rng.standard_normal((4, 4, 3, 6)), jnp.float32)
+    params = {"down1": {"kernel": kernel}, "up1": {"kernel": kernel[..., :5]}}
+    fields = {"kind": "muon", "learning_rate": 0.01}
     frozen = make_optimizer(settings(optimizer=fields), Phase(0, True, True))
     _, known = run(frozen, {"up1": params["up1"]}, range(2))
-    free = carry_over(known, muon.init(params))
-    assert len(jax.tree.leaves(free)) == len(jax.tree.leaves(state))
+    fresh = make_optimizer(settings(optimizer=fields), ALL).init(params)
+    free = dict(jax.tree.leaves_with_path(carry_over(known, fresh)))
+    known = dict(jax.tree.leaves_with_path(known))
+    assert any(x.ndim == 4 and np.any(x) for x in known.values())
+    for path, x in jax.tree.leaves_with_path(fresh):
+        np.testing.assert_array_equal(free[path], known.get(path, x))

@@ -203,19 +203,18 @@ def down_conv_cpu(x: Array, kernel: Array) -> Array:
 def up_conv_cpu(x: Array, kernel: Array) -> Array:
     """The same as `up_conv_matmul`, in tiles where these are faster."""
     h, w = x.shape[1:3]
-    # Two channels out (a mask for left and right): the sums cost more than the products they save, here.
-    tiled = kernel.shape[3] > 2 and _suits_tiles(h, w, kernel)
-    return (up_conv_tiled if tiled else up_conv_matmul)(x, kernel)
+    return (up_conv_tiled if _suits_tiles(h, w, kernel, outputs=3) else up_conv_matmul)(x, kernel)
 
 
-def _suits_tiles(rows: int, columns: int, kernel: Array) -> bool:
+def _suits_tiles(rows: int, columns: int, kernel: Array, outputs: int = 2) -> bool:
     """Whether a layer with so many positions on its smaller side is to be computed in tiles.
 
-    With one channel in or out, sums of cells cost more than the products they save. In bfloat16 the sums
-    would be rounded.
+    With one channel in, or fewer than `outputs` out, sums of cells cost more than the products they save:
+    the layers up have larger sums, over their outputs. In bfloat16 the sums would be rounded.
     """
     whole = rows % 2 == 0 and columns % 2 == 0
-    return whole and rows * columns >= _FEW and min(kernel.shape[2:]) > 1 and kernel.dtype == jnp.float32
+    channels = kernel.shape[2] > 1 and kernel.shape[3] >= outputs
+    return whole and rows * columns >= _FEW and channels and kernel.dtype == jnp.float32
 
 
 def down_conv(x: Array, kernel: Array) -> Array:

@@ -6,6 +6,7 @@ optimiser takes over the decoder's part of the first one's state.
 
 from __future__ import annotations
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -67,10 +68,11 @@ def make_optimizer(config: Config, phase: Phase) -> optax.GradientTransformation
     def encoder_rate(count: Any) -> Any:
         return config.encoder_lr_scale * rate(count + phase.first_step)
 
-    make = {"adamw": optax.adamw, "muon": _muon}[config.optimizer.kind]
-    parts = {"decoder": make(rate, weight_decay=config.optimizer.weight_decay)}
+    kind = _muon if config.optimizer.kind == "muon" else optax.adamw
+    make = functools.partial(kind, weight_decay=config.optimizer.weight_decay)
+    parts = {"decoder": make(rate)}
     if not phase.freeze_encoder:
-        parts["encoder"] = make(encoder_rate, weight_decay=config.optimizer.weight_decay)
+        parts["encoder"] = make(encoder_rate)
     optimizer = optax.partition(parts, _labels)
     if not config.optimizer.clip_norm:
         return optimizer
