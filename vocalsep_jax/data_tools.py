@@ -12,7 +12,6 @@ import argparse
 import importlib.util
 import json
 import logging
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -24,7 +23,8 @@ from vocalsep_jax.data.check.table import as_text
 from vocalsep_jax.data.songs import SongError
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import (
-    duration,
+    StatusLine,
+    how_far,
     one_line,
     say,
     start_logging,
@@ -63,44 +63,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-class _Progress:
-    """How far the examination is: a line of a terminal; elsewhere, a line a minute."""
-
-    def __init__(self) -> None:
-        self._begin = self._shown = time.monotonic()
-        self._terminal = sys.stderr.isatty()
-        self._interval = 0.2 if self._terminal else 60.0
-
-    def __call__(self, done: float, total: float, songs: int, of: int) -> None:
-        """Show seconds read, of `total`, and songs done, of `of`."""
-        now = time.monotonic()
-        if now - self._shown < self._interval:
-            return
-        self._shown = now
-        speed = done / (now - self._begin)
-        left = f"  {duration(max(0.0, total - done) / speed)} left" if total and speed else ""
-        share = f"{min(100.0, 100 * done / total):3.0f} %  " if total else ""
-        self._write(f"[{songs}/{of}] {share}{speed:.0f} x real time{left}")
-
-    def finish(self) -> None:
-        """Take the line off a terminal."""
-        if self._terminal:
-            self._write("")
-
-    def _write(self, line: str) -> None:
-        if not self._terminal:
-            log.info("%s", line)
-            return
-        width = shutil.get_terminal_size().columns - 1
-        sys.stderr.write(f"\r{line[:width]:{width}}" + ("" if line else "\r"))
-        sys.stderr.flush()
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
     options = _parser().parse_args(argv)
-    progress = _Progress()
+    line, begin = StatusLine(), time.monotonic()
+
+    def progress(done: float, total: float, songs: int, of: int) -> None:
+        if line.due():
+            line.show(f"[{songs}/{of}] {how_far(done, total, time.monotonic() - begin)}")
+
     with terminated_as_interrupted():
         try:
             picture = _checked(options)
@@ -110,14 +82,14 @@ def main(argv: Sequence[str] | None = None) -> int:
                 jobs=options.jobs,
                 progress=progress,
             )
-            progress.finish()
+            line.clear()
             say(as_text(examination))
             _write(examination, options.json, picture)
         except (SongError, ValueError, OSError) as error:
             log.error("error: %s", one_line(str(error)))
             return 2
         except KeyboardInterrupt:
-            progress.finish()
+            line.clear()
             log.error("interrupted")
             return 130
     return 0 if examination.fit else 1

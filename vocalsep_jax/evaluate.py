@@ -28,15 +28,13 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
-import numpy as np
-
 from vocalsep_jax.audio.files import AudioError
 from vocalsep_jax.data import songs as song_files
-from vocalsep_jax.models import DTYPES
 from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
-from vocalsep_jax.separation.separator import OVERLAP, Separator
+from vocalsep_jax.separation.arguments import add_separator_options, separator_options
+from vocalsep_jax.separation.separator import Separator
 
 log = logging.getLogger(__name__)
 
@@ -74,14 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         help="write FOLDER/index.html, scores.csv, frames.csv and scores.json; called again, it goes on",
     )
     parser.add_argument("-j", "--jobs", type=int, default=1, help="songs scored at once (%(default)s)")
-    parser.add_argument("--overlap", type=float, default=OVERLAP, help="(%(default)s)")
-    parser.add_argument("--shifts", type=int, default=1, help="(%(default)s)")
-    parser.add_argument(
-        "--wiener",
-        action="store_true",
-        help="refine what a stereo model gives by a multichannel Wiener filter",
-    )
-    parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
+    add_separator_options(parser)
     parser.add_argument(
         "--leakage",
         action="store_true",
@@ -126,13 +117,7 @@ def _run(options: argparse.Namespace) -> int:
         trained, validated = ([[n for n, _ in r.get(s, [])] for r in records] for s in ("train", "valid"))
         chosen = _songs(options.data, options.split, validated[0])
         separators = {
-            name: Separator(
-                path,
-                overlap=options.overlap,
-                shifts=options.shifts,
-                dtype=options.dtype,
-                wiener=options.wiener,
-            )
+            name: Separator(path, **separator_options(options))
             for name, path in zip(names, paths, strict=True)
         }
     except (RunError, song_files.SongError, ValueError) as error:
@@ -193,6 +178,7 @@ def _quick_table(
     rate: int,
 ) -> int:
     """Print the vocals' uSDR of each song as it is found; returns the exit code."""
+    from vocalsep_jax.evaluation.full_scores import median
     from vocalsep_jax.evaluation.scores import score_song
 
     if len(separators) == 1:
@@ -223,18 +209,14 @@ def _quick_table(
             pool.shutdown(cancel_futures=True)
             raise
     if len(scores) > 1:
-        say(_row("median", {c: _median(scores, c) for c in columns}, columns, width))
+        medians = {c: median([row[c] for row in scores.values()]) for c in columns}
+        say(_row("median", medians, columns, width))
     if silent := [name for name, row in scores.items() if row["mixture"] is None]:
         log.warning(
             "no scores, and not in the median: the vocals are silent in %s", one_line(", ".join(silent))
         )
     _write_json(options.json, scores)
     return 0 if len(scores) == len(chosen) else 1
-
-
-def _median(scores: Mapping[str, Mapping[str, float | None]], column: str) -> float | None:
-    there = [value for row in scores.values() if (value := row[column]) is not None]
-    return float(np.median(there)) if there else None
 
 
 def _row(name: str, scores: Mapping[str, float | None], columns: Sequence[str], width: int) -> str:
@@ -265,12 +247,7 @@ def _everything(
     from vocalsep_jax.evaluation.store import Store
     from vocalsep_jax.evaluation.tables import Evaluation, scores_json, text_table
 
-    settings = {
-        "overlap": options.overlap,
-        "shifts": options.shifts,
-        "dtype": options.dtype,
-        "wiener": options.wiener,
-    }
+    settings = {name: getattr(options, name) for name in ("overlap", "shifts", "dtype", "wiener")}
     first = next(iter(separators.values()))
     checkpoints = [checkpoint_method(name, s, settings) for name, s in separators.items()]
     methods = all_methods(checkpoints, first.stft, first.sample_rate)

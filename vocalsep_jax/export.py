@@ -24,7 +24,7 @@ from vocalsep_jax.runs.exported import WEIGHT_DTYPES
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separation import MODEL_LICENCE
-from vocalsep_jax.separation.separator import OVERLAP
+from vocalsep_jax.separation.arguments import add_separator_options
 
 log = logging.getLogger(__name__)
 
@@ -44,17 +44,8 @@ def _parser() -> argparse.ArgumentParser:
         default="float32",
         help="of the weights in the file; float16 takes half the space (%(default)s)",
     )
-    parser.add_argument(
-        "--overlap", type=float, default=OVERLAP, help="of patches, in the program (%(default)s)"
-    )
-    parser.add_argument(
-        "--batch-size", type=int, default=8, help="patches predicted at once, in the program (%(default)s)"
-    )
-    parser.add_argument(
-        "--wiener",
-        action="store_true",
-        help="refine what a stereo model gives by a multichannel Wiener filter, in the program",
-    )
+    program = parser.add_argument_group("of the program")
+    add_separator_options(program, "overlap", "batch_size", "wiener")
     parser.add_argument(
         "--licence", default=MODEL_LICENCE, help="of the weights, for their users (%(default)s)"
     )

@@ -26,12 +26,12 @@ if __name__ == "__main__":
 
 from vocalsep_jax.audio.encoding import CONTAINERS, Encoding
 from vocalsep_jax.audio.files import SUFFIXES
-from vocalsep_jax.models import DTYPES
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, start_logging, terminated_as_interrupted
+from vocalsep_jax.separation.arguments import add_separator_options, separator_options
 from vocalsep_jax.separation.batch import Batch, Settings
-from vocalsep_jax.separation.separator import OVERLAP, Separator
+from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.stem_files import CLIP_MODES, STEMS
 from vocalsep_jax.separation.tracks import Outputs, absolute, find_tracks, output_files, plan_outputs
 
@@ -111,20 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         help="file for what became of each song, and how long it took",
     )
     parser.add_argument("-j", "--jobs", type=int, default=1, help="songs separated at once (%(default)s)")
-    parser.add_argument(
-        "--overlap", type=float, default=OVERLAP, help="overlap of patches, 0 to below 1 (%(default)s)"
-    )
-    parser.add_argument(
-        "--shifts", type=int, default=1, help="average so many separations, shifted (%(default)s)"
-    )
-    parser.add_argument(
-        "--wiener",
-        action="store_true",
-        help="refine what a stereo model gives by a multichannel Wiener filter",
-    )
-    parser.add_argument("--batch-size", type=int, default=8, help="patches predicted at once (%(default)s)")
-    parser.add_argument("--dtype", choices=DTYPES, help="of the network's activations (as it was trained)")
-    parser.add_argument("-d", "--device", help="cpu, gpu or tpu (the best there is)")
+    add_separator_options(parser)
     return parser
 
 
@@ -176,15 +163,7 @@ def _run(options: argparse.Namespace) -> int:
         from vocalsep_jax.runtime.compile_cache import use_compile_cache
 
         use_compile_cache()
-        separator = Separator(
-            options.checkpoint,
-            overlap=options.overlap,
-            shifts=options.shifts,
-            batch_size=options.batch_size,
-            device=options.device,
-            dtype=options.dtype,
-            wiener=options.wiener,
-        )
+        separator = Separator(options.checkpoint, **separator_options(options))
     except (RunError, ValueError) as error:
         log.error("error: %s", one_line(str(error)))
         return 2

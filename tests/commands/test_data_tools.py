@@ -1,11 +1,15 @@
 """The command `vocalsep data`."""
 
 import importlib.util
+import io
 import json
 import os
+import re
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -117,34 +121,16 @@ def test_an_interruption(root, monkeypatch, caplog):
     assert caplog.messages == ["interrupted"]
 
 
-class Terminal:
-    """A standard error that is one."""
-
-    def __init__(self):
-        self.written = ""
-
-    def isatty(self):
-        return True
-
-    def write(self, text):
-        self.written += text
-
-    def flush(self):
-        pass
-
-
-def test_progress_on_a_terminal(monkeypatch):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    now = iter([0.0, 0.1, 2.0])
-    monkeypatch.setattr(data_tools.time, "monotonic", lambda: next(now))
-    progress = data_tools._Progress()
-    progress(1.0, 400.0, 0, 4)  # too soon
-    assert terminal.written == ""
-    progress(200.0, 400.0, 1, 4)
-    assert "[1/4]  50 %  100 x real time  2 s left" in terminal.written
-    progress.finish()
-    assert terminal.written.endswith("\r")
+def test_progress_on_a_terminal(root, monkeypatch):
+    screen = io.StringIO()
+    screen.isatty = lambda: True
+    monkeypatch.setattr(sys, "stderr", screen)
+    clock = iter(np.arange(0, 1e6, 2.0))  # at each look at it
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    assert data_tools.main(["check", str(root)]) == 0
+    shown = [line.strip() for line in screen.getvalue().split("\r")]
+    assert any(re.fullmatch(r"\[\d/\d\] +\d+ %  [\d.]+ x real time  .* left", line) for line in shown)
+    assert shown[-2:] == ["", ""]
 
 
 def test_as_a_module_it_does_not_import_jax(root):

@@ -195,14 +195,16 @@ def test_progress_on_a_terminal(monkeypatch):
     screen = io.StringIO()
     screen.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", screen)
-    clock = iter(np.arange(0, 100, 5.0))  # the first is of the line itself
-    monkeypatch.setattr(batch.time, "monotonic", lambda: next(clock))
+    now = [0.0]
+    monkeypatch.setattr(batch.time, "monotonic", lambda: now[0])
     monkeypatch.setenv("COLUMNS", "120")
     progress = ProgressLine()
     with progress.song("[1/2] a.wav"):
+        now[0] = 5.0
         progress.show("[1/2] a.wav", 60.0, 240.0)
         assert "[1/2] a.wav:  25 %  12.0 x real time  15 s left" in screen.getvalue()
         with progress.song("[2/2] b.aac"):
+            now[0] = 10.0
             progress.show("[2/2] b.aac", 30.0, 0.0)
             line = screen.getvalue().split("\r")[-1]
             assert "[1/2] a.wav:  25 %" in line
@@ -213,11 +215,12 @@ def test_progress_on_a_terminal(monkeypatch):
 
 def test_progress_elsewhere(monkeypatch, caplog):
     caplog.set_level("INFO")
-    clock = iter([0, 0, 30.0, 70.0, 100.0])
-    monkeypatch.setattr(batch.time, "monotonic", lambda: next(clock))
+    now = [0.0]
+    monkeypatch.setattr(batch.time, "monotonic", lambda: now[0])
     progress = ProgressLine()
     with progress.song("[1/1] a.wav"):
         for done in (30.0, 70.0, 100.0):
+            now[0] = done
             progress.show("[1/1] a.wav", done, 140.0)
     assert caplog.messages == ["[1/1] a.wav:  50 %  1.0 x real time  1 min 10 s left"]
 

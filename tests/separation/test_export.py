@@ -73,7 +73,7 @@ def test_what_is_in_the_folder(model, run):
         "weights.npz",
     }
     facts = json.loads((model / "model.json").read_text())
-    assert (facts["model"], facts["step"], facts["sample_rate"]) == ("small", 3, 8000)
+    assert (facts["model"], facts["step"], facts["sample_rate"]) == ("model", 3, 8000)
     assert facts["channels"] == 1
     assert facts["stft"] == {"n_fft": 62, "hop": 21, "window": "periodic Hann"}
     assert facts["licence"] == "Apache-2.0"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
+
+log = logging.getLogger(__name__)
 
 
 def start_logging(format: str = "%(message)s") -> None:
@@ -41,6 +45,20 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
 
 
+def how_far(done: float, total: float, seconds: float) -> str:
+    """`37 %  12.3 x real time  45 s left`: how far the work on sound is, and how fast.
+
+    Args:
+      done: seconds of sound that are done.
+      total: seconds of it in all; 0 if that is not known, and may be less than `done` if it was a guess.
+      seconds: since it was begun.
+    """
+    speed = done / max(seconds, 1e-9)
+    share = f"{min(100.0, 100 * done / total):3.0f} %" if total else duration(done)
+    left = f"  {duration(max(0.0, total - done) / speed)} left" if total and speed else ""
+    return f"{share}  {speed:.1f} x real time{left}"
+
+
 def say(text: str) -> None:
     """Write a result to standard output at once; if nobody reads it any more, go on without."""
     try:
@@ -48,6 +66,39 @@ def say(text: str) -> None:
     except BrokenPipeError:
         # What is left in its buffer would be written, and fail, again at the end of the process.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class StatusLine:
+    """How far something is: a line of the terminal that changes; elsewhere, a line of the log a minute."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._interval = 0.2 if self._terminal else 60.0
+        self._shown = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether the next line would be shown: ask before making one that costs something."""
+        return time.monotonic() - self._shown >= self._interval
+
+    def show(self, line: str) -> None:
+        """Show a line in the place of the last one, if it is due."""
+        if not self.due():
+            return
+        self._shown = time.monotonic()
+        if self._terminal:
+            self._write(line)
+        else:
+            log.info("%s", line)
+
+    def clear(self) -> None:
+        """Take the line off the terminal: before something else is written, and at the end."""
+        if self._terminal:
+            self._write("", end="\r")
+
+    def _write(self, line: str, end: str = "") -> None:
+        width = shutil.get_terminal_size().columns - 1
+        sys.stderr.write(f"\r{line[:width]:{width}}{end}")
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager

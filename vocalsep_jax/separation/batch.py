@@ -5,8 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import logging
-import shutil
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,7 +15,7 @@ from typing import Any
 from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.audio.files import AudioError
 from vocalsep_jax.runtime import disk
-from vocalsep_jax.runtime.console import duration, one_line, say
+from vocalsep_jax.runtime.console import StatusLine, how_far, one_line, say
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.tracks import Outputs
 
@@ -30,9 +28,7 @@ class ProgressLine:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._songs: dict[str, tuple[float, float, float]] = {}  # when begun, seconds done, in all
-        self._terminal = sys.stderr.isatty()
-        self._interval = 0.2 if self._terminal else 60.0
-        self._shown = time.monotonic()
+        self._line = StatusLine()
 
     @contextlib.contextmanager
     def song(self, title: str) -> Iterator[None]:
@@ -44,37 +40,25 @@ class ProgressLine:
         finally:
             with self._lock:
                 del self._songs[title]
-                self._write("")
+                self._line.clear()
 
     def log(self, level: int, message: str, *values: object) -> None:
         """Log a line; on a terminal it takes the place of the progress line."""
         with self._lock:
-            self._write("")
+            self._line.clear()
             log.log(level, message, *values)
 
     def show(self, title: str, done: float, total: float) -> None:
         """Show how far a song is: seconds done, and seconds in all (0: unknown)."""
         with self._lock:
-            now = time.monotonic()
             self._songs[title] = (self._songs[title][0], done, total)
-            if now - self._shown < self._interval:
+            if not self._line.due():
                 return
-            self._shown = now
+            now = time.monotonic()
             parts = []
             for name, (begin, done, total) in self._songs.items():
-                speed = done / max(now - begin, 1e-9)
-                share = f"{100 * done / total:3.0f} %" if total else duration(done)
-                left = f"  {duration((total - done) / speed)} left" if total and speed else ""
-                parts.append(f"{name}: {share}  {speed:.1f} x real time{left}")
-            self._write("   ".join(parts))
-
-    def _write(self, line: str) -> None:
-        if line and not self._terminal:
-            log.info("%s", line)
-        elif self._terminal:
-            width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write(f"\r{line[:width]:{width}}" + ("" if line else "\r"))
-            sys.stderr.flush()
+                parts.append(f"{name}: {how_far(done, total, now - begin)}")
+            self._line.show("   ".join(parts))
 
 
 class _StoppedError(Exception):

@@ -54,7 +54,7 @@ def export_model(
 
     Args:
       checkpoint: as for `Separator`.
-      folder: where to; it must not be there, or be empty.
+      folder: where to; it must not be there, or be empty. It names the model.
       program: whether to write the program, too.
       dtype: of the weights in the file, one of `WEIGHT_DTYPES`. The program has them as they are there.
       overlap, batch_size: of the patches in the program.
@@ -84,7 +84,7 @@ def export_model(
             write_record(partial, RunRecord(_public(record.config), songs={}))
             arrays = {name: np.asarray(x) for name, x in named_arrays(trained.variables).items()}
             checksum = write_weights(partial, arrays, dtype)
-            facts = _facts(trained, _training(run, record, trained), licence)
+            facts = _facts(folder.name, trained, _training(run, record, trained), licence)
             facts["weights"] = {"file": WEIGHTS, "dtype": dtype, "sha256": checksum}
             _write_facts(partial, facts)
             exported = Separator(partial, overlap=overlap, batch_size=batch_size, wiener=wiener)
@@ -121,11 +121,11 @@ def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
     disk.write_text(folder / FACTS, json.dumps(facts, indent=2) + "\n")
 
 
-def _facts(separator: Separator, training: dict[str, Any], licence: str) -> dict[str, Any]:
+def _facts(name: str, separator: Separator, training: dict[str, Any], licence: str) -> dict[str, Any]:
     """The contents of `model.json`, but for those of weights and program."""
     arrays = named_arrays(separator.variables["params"])
     return {
-        "model": separator.name,
+        "model": name,
         "step": separator.step,
         "stems": list(STEMS),
         "sample_rate": separator.sample_rate,

@@ -1,0 +1,55 @@
+"""The command-line options of a `Separator`, for all commands that make one."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from vocalsep_jax.models import DTYPES
+from vocalsep_jax.separation.separator import OVERLAP
+
+_ARGUMENTS: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "overlap": (
+        ["--overlap"],
+        {
+            "type": float,
+            "default": OVERLAP,
+            "help": "overlap of patches, 0 to below 1 (%(default)s)",
+        },
+    ),
+    "shifts": (
+        ["--shifts"],
+        {"type": int, "default": 1, "help": "average so many separations, shifted (%(default)s)"},
+    ),
+    "wiener": (
+        ["--wiener"],
+        {
+            "action": "store_true",
+            "help": "refine what a stereo model gives by a multichannel Wiener filter",
+        },
+    ),
+    "batch_size": (
+        ["--batch-size"],
+        {"type": int, "default": 8, "help": "patches predicted at once (%(default)s)"},
+    ),
+    "dtype": (
+        ["--dtype"],
+        {"choices": DTYPES, "help": "of the network's activations (as it was trained)"},
+    ),
+    "device": (["-d", "--device"], {"help": "cpu, gpu or tpu (the best there is)"}),
+}
+
+SEPARATOR_OPTIONS = tuple(_ARGUMENTS)
+"""The keyword arguments of `Separator` that can be given."""
+
+
+def add_separator_options(parser: argparse._ActionsContainer, *names: str) -> None:
+    """Add those named, of `SEPARATOR_OPTIONS`, to a parser or a group of one; all if none is named."""
+    for name in names or SEPARATOR_OPTIONS:
+        flags, settings = _ARGUMENTS[name]
+        parser.add_argument(*flags, **settings)
+
+
+def separator_options(options: argparse.Namespace) -> dict[str, Any]:
+    """The keyword arguments for `Separator`, of a parser that has all of its options."""
+    return {name: getattr(options, name) for name in SEPARATOR_OPTIONS}
