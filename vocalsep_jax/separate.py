@@ -9,11 +9,9 @@ writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`.
 from __future__ import annotations
 
 import argparse
-import functools
 import io
 import json
 import logging
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +27,7 @@ from vocalsep_jax.audio.files import SUFFIXES
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, start_logging, terminated_as_interrupted
-from vocalsep_jax.separation.arguments import add_separator_options, separator_options
+from vocalsep_jax.separation.arguments import add_separator_options, seconds_of, separator_options
 from vocalsep_jax.separation.batch import Batch, Settings
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.stem_files import CLIP_MODES, STEMS
@@ -116,15 +114,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _seconds(text: str) -> float:
-    """`90`, `1:30` or `0:01:30.0` in seconds."""
     try:
-        parts = [float(part) for part in text.split(":")]
-    except ValueError:
-        parts = []
-    seconds = functools.reduce(lambda total, part: 60 * total + part, parts, 0.0)
-    if not 1 <= len(parts) <= 3 or not all(part >= 0 for part in parts) or not seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"not a time: {text!r}")
-    return seconds
+        return seconds_of(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -42,6 +42,9 @@ SUFFIXES = _LIBSNDFILE_SUFFIXES + pyav.SUFFIXES
 _BLOCK = 2**16
 """Samples read at a time."""
 
+_PLAIN = {"WAV", "WAVEX", "W64", "RF64", "AIFF"}
+"""Formats that hold samples one after the other, if they are not coded."""
+
 _WAV_LIMIT = 2**32 - 2**20
 """Bytes of samples beyond which a WAV file's header cannot tell its size."""
 
@@ -115,13 +118,13 @@ class Reader:
 
         Args:
           start: samples to leave out at the beginning. They are decoded nevertheless, and give empty
-            blocks: seeking is not exact in every format.
+            blocks, but in a file of plain samples: seeking is not exact in every format.
           count: samples to read after these; to the end of the file if None.
 
         Raises:
           AudioError: if the file has no samples, ends before `start`, is damaged, or holds NaN or infinity.
         """
-        place = 0  # of the next block, from the beginning of the file
+        place = self._skip(start)  # of the next block, from the beginning of the file
         end = math.inf if count is None else start + count
         while place < end:
             block = self._read()
@@ -138,6 +141,16 @@ class Reader:
             raise AudioError(
                 f"{self.path}: ends after {place / self.rate:.2f} s, before {start / self.rate:.2f} s"
             )
+
+    def _skip(self, start: int) -> int:
+        """Go to a sample if the format is one in which that is exact; returns where the file is."""
+        file = self._file
+        if isinstance(file, pyav.MediaFile) or not 0 < start < self.frames:
+            return 0
+        if file.format not in _PLAIN or not file.subtype.startswith(("PCM", "FLOAT", "DOUBLE")):
+            return 0
+        with self._errors():
+            return file.seek(start)
 
     def _read(self) -> np.ndarray:
         with self._errors():

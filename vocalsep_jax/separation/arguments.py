@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import math
 from typing import Any
 
 from vocalsep_jax.models import DTYPES
@@ -53,3 +55,15 @@ def add_separator_options(parser: argparse._ActionsContainer, *names: str) -> No
 def separator_options(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments for `Separator`, of a parser that has all of its options."""
     return {name: getattr(options, name) for name in SEPARATOR_OPTIONS}
+
+
+def seconds_of(text: str) -> float:
+    """`90`, `1:30` or `0:01:30.0` in seconds; raises ValueError if it is no time."""
+    try:
+        parts = [float(part) for part in text.split(":")]
+    except ValueError:
+        parts = []
+    seconds = functools.reduce(lambda total, part: 60 * total + part, parts, 0.0)
+    if not 1 <= len(parts) <= 3 or not all(part >= 0 for part in parts) or not seconds < math.inf:
+        raise ValueError(f"not a time: {text!r}")
+    return seconds

@@ -1,0 +1,142 @@
+"""What reaches the page's server: only what the page itself asks for, and no more than there is room for.
+
+Gradio's server answers to much that this page has no use for, such as fetching from other machines.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vocalsep_jax.web.storage import Storage
+
+_ALLOWED = {
+    "GET": re.compile(
+        r"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/robots\.txt|/(assets|static|svelte)/.+"
+        r"|/login_check/?|/logout|/songs/.+"
+        r"|/gradio_api/(startup-events|upload_progress|queue/data|heartbeat/\w+|login_check/?|file=.+|theme\.css)"
+    ),
+    "HEAD": re.compile(r"/"),
+    "POST": re.compile(
+        r"/login/?|/songs/.+|/gradio_api/(upload|queue/join|cancel|reset/?|component_server)"
+    ),
+}
+_UPLOAD = "/gradio_api/upload"
+_FILE = "/gradio_api/file="
+_SMALL = 2**20
+"""Bytes that a request that brings no file may have."""
+
+
+class Guard:
+    """ASGI middleware.
+
+    It answers 404 to all that the page does not ask for, 421 to requests for hosts that this server does
+    not go by (a page of another site could else have a name of its own lead here), 403 to changes asked for
+    by pages of other sites, 413 to files that are too large, and 507 where there is no room for them.
+    """
+
+    def __init__(
+        self, app: ASGIApp, storage: Storage, largest: int, hosts: frozenset[str] | None, uploads: int = 8
+    ):
+        """Put it before an app.
+
+        Args:
+          app: the server.
+          storage: where files that come in are kept.
+          largest: bytes that a request may bring.
+          hosts: the names that the server goes by; None for any.
+          uploads: files that may come in at the same time.
+        """
+        self._app = app
+        self._storage, self._largest, self._hosts, self._most = storage, largest, hosts, uploads
+        self._coming = 0  # uploads under way
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand a request on, or refuse it."""
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal:
+            status, why = refusal
+            await PlainTextResponse(why, status)(scope, receive, send)
+        elif scope["path"] == _UPLOAD:
+            await self._upload(scope, receive, send)
+        else:
+            await self._app(scope, _bounded(receive, _SMALL, lambda _: None), send)
+
+    def _refusal(self, scope: Scope) -> tuple[int, str] | None:
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        host = headers.get(b"host", "")
+        if self._hosts is not None and re.sub(r":\d+$", "", host) not in self._hosts:
+            return 421, "no such host here"
+        if scope["method"] == "POST":
+            origin = headers.get(b"origin")
+            if origin is not None and origin.partition("://")[2] != host:
+                return 403, "asked for by another site"
+        allowed = _ALLOWED.get(scope["method"])
+        path = scope["path"]
+        if allowed is None or not allowed.fullmatch(path):
+            return 404, "Not Found"
+        if path.startswith(_FILE) and not self._storage.holds(Path(unquote(path[len(_FILE) :]))):
+            return 404, "Not Found"
+        if path == _UPLOAD:
+            length = headers.get(b"content-length", "0")
+            if length.isdigit() and int(length) > self._largest:
+                return 413, "The file is too large."
+        return None
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._coming >= self._most:
+            await PlainTextResponse("Too many files are coming in; try again.", 503)(scope, receive, send)
+            return
+        self._coming += 1
+        before = self._storage.used()
+        # All that come in at the same time may each bring as much.
+        room = (self._storage.limit - before) // self._most
+
+        def arrived(count: int) -> None:
+            if count > room:
+                raise _NoRoomError
+
+        answered = False
+
+        async def sending(message: Message) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self._app(scope, _bounded(receive, self._largest, arrived), sending)
+        except _NoRoomError:
+            if not answered:
+                await PlainTextResponse("There is no room for it.", 507)(scope, receive, send)
+        finally:
+            self._coming -= 1
+
+
+class _NoRoomError(Exception):
+    """An upload is larger than what there is room for."""
+
+
+def _bounded(receive: Receive, most: int, arrived: Callable[[int], None]) -> Receive:
+    """`receive` that ends the request after `most` bytes, and tells `arrived` how many came."""
+    count = 0
+
+    async def receiving() -> Message:
+        nonlocal count
+        message = await receive()
+        if message["type"] == "http.request":
+            count += len(message.get("body", b""))
+            arrived(count)
+            if count > most:
+                return {"type": "http.disconnect"}
+        return message
+
+    return receiving

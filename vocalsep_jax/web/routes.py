@@ -1,0 +1,221 @@
+"""What the browser asks of a song: how far it is, its stems, samples to play, pictures, a zip, its end.
+
+Every address holds the song's key, which only the browser that brought the song has been told; without it
+there is nothing to be had. No part of an address becomes part of a path.
+"""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from vocalsep_jax.audio.encoding import Encoding
+from vocalsep_jax.audio.files import AudioError, Reader, Writer
+from vocalsep_jax.separation.stem_files import STEMS
+from vocalsep_jax.web.jobs import Job, Jobs
+from vocalsep_jax.web.spectrogram import HIGHEST, LOWEST, RANGE_DB, picture, spectrogram
+
+PREFIX = "/songs"
+
+_MOST_SAMPLES = 2**20
+"""Samples of each channel that are given at a time."""
+
+_NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+class Songs:
+    """The addresses below `PREFIX`."""
+
+    def __init__(self, jobs: Jobs):
+        self._jobs = jobs
+        self._making = threading.Lock()
+
+    def routes(self) -> list[Route]:
+        """For Starlette's router."""
+        return [
+            Route(f"{PREFIX}/{{key}}/state", self.state),
+            Route(f"{PREFIX}/{{key}}/remove", self.remove, methods=["POST"]),
+            Route(f"{PREFIX}/{{key}}/all.zip", self.archive),
+            Route(f"{PREFIX}/{{key}}/{{stem}}/file", self.file),
+            Route(f"{PREFIX}/{{key}}/{{stem}}/samples", self.samples),
+            Route(f"{PREFIX}/{{key}}/{{stem}}/picture.png", self.picture),
+        ]
+
+    async def state(self, request: Request) -> Response:
+        """How far a song is, as JSON; where it is done, what the mixer needs to know."""
+        job = self._find(request)
+        now = job.ended or time.monotonic()
+        state: dict[str, Any] = {
+            "title": job.title,
+            "state": job.state,
+            "model": job.wish.model,
+            "place": self._jobs.place(job),
+            "done": job.done,
+            "total": job.total,
+            "seconds": now - job.begun if job.begun else 0.0,
+            "message": job.message,
+        }
+        if result := job.result:
+            state |= {
+                "rate": result.sample_rate,
+                "samples": result.samples,
+                "channels": result.channels,
+                "clipped": result.clipped,
+                "start": job.wish.start,
+                "files": {stem: {"name": _file_name(job, stem)} for stem in STEMS},
+                "picture": {"lowest": LOWEST, "highest": HIGHEST, "range": RANGE_DB},
+            }
+        return JSONResponse(state, headers=_NO_STORE)
+
+    async def remove(self, request: Request) -> Response:
+        """Cancel it, and delete all of it."""
+        await run_in_threadpool(self._jobs.remove, [self._find(request)])
+        return JSONResponse({}, headers=_NO_STORE)
+
+    async def file(self, request: Request) -> Response:
+        """A stem's file, as the command writes it."""
+        job, stem = self._done(request)
+        return FileResponse(job.outputs[stem], filename=_file_name(job, stem), headers=_NO_STORE)
+
+    async def archive(self, request: Request) -> Response:
+        """Both stems in a zip, made while it is sent."""
+        job = self._find_done(request)
+        members = {_file_name(job, stem): path for stem, path in job.outputs.items()}
+        name = "".join(c if c.isascii() and c not in '"\\' else "_" for c in job.title)
+        disposition = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+        return StreamingResponse(
+            _zip(members), media_type="application/zip", headers=_NO_STORE | disposition
+        )
+
+    async def samples(self, request: Request) -> Response:
+        """Samples `start` to `start + count` of a stem, little-endian float32 `[S, C]`."""
+        job, stem = self._done(request)
+        try:
+            start, count = (int(request.query_params.get(name, "")) for name in ("start", "count"))
+        except ValueError:
+            raise HTTPException(400) from None
+        assert job.result is not None  # _done looked
+        if not (0 <= start < job.result.samples and 0 < count <= _MOST_SAMPLES):
+            raise HTTPException(400)
+        content = await run_in_threadpool(self._samples, job, stem, start, count)
+        return Response(content, media_type="application/octet-stream", headers=_NO_STORE)
+
+    async def picture(self, request: Request) -> Response:
+        """The spectrogram of a stem, or of the `mixture`."""
+        job = self._find_done(request)
+        what = request.path_params["stem"]
+        if what not in (*STEMS, "mixture"):
+            raise HTTPException(404)
+        content = await run_in_threadpool(self._picture, job, what)
+        return Response(content, media_type="image/png", headers=_NO_STORE)
+
+    def _find(self, request: Request) -> Job:
+        job = self._jobs.find(request.path_params["key"])
+        if job is None:
+            raise HTTPException(404)
+        return job
+
+    def _find_done(self, request: Request) -> Job:
+        job = self._find(request)
+        if job.state != "done":
+            raise HTTPException(404)
+        return job
+
+    def _done(self, request: Request) -> tuple[Job, str]:
+        if (stem := request.path_params["stem"]) not in STEMS:
+            raise HTTPException(404)
+        return self._find_done(request), stem
+
+    def _samples(self, job: Job, stem: str, start: int, count: int) -> bytes:
+        path = job.outputs[stem]
+        try:
+            if path.suffix != ".wav":
+                with self._making:  # both stems, and several browsers, may ask for it at the same time
+                    path = _plain(path)
+            with Reader(path) as reader:
+                parts = [np.asarray(part, "<f4") for part in reader.blocks(start, count)]
+        except AudioError:
+            raise HTTPException(404) from None  # removed meanwhile
+        return np.concatenate(parts).tobytes()
+
+    def _picture(self, job: Job, what: str) -> bytes:
+        kept = job.folder / f"{what}.png"
+        result = job.result
+        assert result is not None  # _find_done looked
+        with self._making:
+            try:
+                if not kept.exists():
+                    if what == "mixture":
+                        begin = round(job.wish.start * result.sample_rate)
+                        levels = spectrogram(job.song, begin, result.samples, expected=result.samples)
+                    else:
+                        levels = spectrogram(job.outputs[what], expected=result.samples)
+                    kept.write_bytes(picture(levels))
+                return kept.read_bytes()
+            except (AudioError, OSError):
+                raise HTTPException(404) from None  # removed meanwhile
+
+
+def _file_name(job: Job, stem: str) -> str:
+    """What a stem's file is called where the browser keeps it."""
+    return f"{job.title} - {stem}{job.outputs[stem].suffix}"
+
+
+def _plain(path: Path) -> Path:
+    """A WAV file with the samples of another format, in which one can go to any place."""
+    plain = path.with_name(f"{path.stem}.play.wav")
+    if not plain.exists():
+        with (
+            Reader(path) as reader,
+            Writer(plain, reader.rate, reader.channels, Encoding(), reader.frames) as writer,
+        ):
+            for block in reader.blocks():
+                writer.write(block)
+            writer.finish()
+    return plain
+
+
+class _Pipe(io.RawIOBase):
+    """A file that is written to, and emptied meanwhile; it cannot be gone back in."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Keep some bytes."""
+        self._parts.append(bytes(data))
+        return len(self._parts[-1])
+
+    def taken(self) -> bytes:
+        """What was written since the last time."""
+        data, self._parts = b"".join(self._parts), []
+        return data
+
+
+def _zip(members: dict[str, Path]) -> Iterator[bytes]:
+    """A zip of files by their names in it, stored as they are: audio does not get smaller."""
+    pipe = _Pipe()
+    with zipfile.ZipFile(pipe, "w", zipfile.ZIP_STORED) as archive:
+        for name, path in members.items():
+            with path.open("rb") as source, archive.open(name, "w", force_zip64=True) as target:
+                while chunk := source.read(2**18):
+                    target.write(chunk)
+                    yield pipe.taken()
+            yield pipe.taken()
+    yield pipe.taken()
