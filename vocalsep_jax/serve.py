@@ -96,7 +96,6 @@ def _run(options: argparse.Namespace) -> int:
 
     from vocalsep_jax.runtime.compile_cache import use_compile_cache
     from vocalsep_jax.web.jobs import Jobs, Limits
-    from vocalsep_jax.web.page import Address, served
     from vocalsep_jax.web.storage import Storage
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio looks whether its server answers
@@ -106,7 +105,10 @@ def _run(options: argparse.Namespace) -> int:
         return Separator(models[model], **separator_options(options))
 
     storage = Storage(int(options.max_disk * 1e9))
+    os.environ["GRADIO_TEMP_DIR"] = str(storage.uploads)  # it is looked at when gradio is imported
     try:
+        from vocalsep_jax.web.page import Address, served
+
         limits = Limits(
             60 * options.max_duration, options.max_waiting, options.max_songs, 60 * options.keep
         )

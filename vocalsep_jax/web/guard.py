@@ -6,7 +6,6 @@ Gradio's server answers to much that this page has no use for, such as fetching 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -40,9 +39,7 @@ class Guard:
     by pages of other sites, 413 to files that are too large, and 507 where there is no room for them.
     """
 
-    def __init__(
-        self, app: ASGIApp, storage: Storage, largest: int, hosts: frozenset[str] | None, uploads: int = 8
-    ):
+    def __init__(self, app: ASGIApp, storage: Storage, largest: int, hosts: frozenset[str] | None):
         """Put it before an app.
 
         Args:
@@ -50,11 +47,10 @@ class Guard:
           storage: where files that come in are kept.
           largest: bytes that a request may bring.
           hosts: the names that the server goes by; None for any.
-          uploads: files that may come in at the same time.
         """
         self._app = app
-        self._storage, self._largest, self._hosts, self._most = storage, largest, hosts, uploads
-        self._coming = 0  # uploads under way
+        self._storage, self._largest, self._hosts = storage, largest, hosts
+        self._coming = 0  # bytes that the uploads under way may bring
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand a request on, or refuse it."""
@@ -69,7 +65,7 @@ class Guard:
         elif scope["path"] == _UPLOAD:
             await self._upload(scope, receive, send)
         else:
-            await self._app(scope, _bounded(receive, _SMALL, lambda _: None), send)
+            await self._app(scope, _bounded(receive, _SMALL), send)
 
     def _refusal(self, scope: Scope) -> tuple[int, str] | None:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
@@ -86,47 +82,26 @@ class Guard:
             return 404, "Not Found"
         if path.startswith(_FILE) and not self._storage.holds(Path(unquote(path[len(_FILE) :]))):
             return 404, "Not Found"
-        if path == _UPLOAD:
-            length = headers.get(b"content-length", "0")
-            if length.isdigit() and int(length) > self._largest:
-                return 413, "The file is too large."
         return None
 
     async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._coming >= self._most:
-            await PlainTextResponse("Too many files are coming in; try again.", 503)(scope, receive, send)
-            return
-        self._coming += 1
-        before = self._storage.used()
-        # All that come in at the same time may each bring as much.
-        room = (self._storage.limit - before) // self._most
-
-        def arrived(count: int) -> None:
-            if count > room:
-                raise _NoRoomError
-
-        answered = False
-
-        async def sending(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
-        try:
-            await self._app(scope, _bounded(receive, self._largest, arrived), sending)
-        except _NoRoomError:
-            if not answered:
-                await PlainTextResponse("There is no room for it.", 507)(scope, receive, send)
-        finally:
-            self._coming -= 1
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        size = int(length) if length.isdigit() else self._largest  # it may not say how large it is
+        if size > self._largest:
+            await PlainTextResponse("The file is too large.", 413)(scope, receive, send)
+        # What has come of others counts twice; that is on the safe side.
+        elif self._storage.used() + self._coming + size > self._storage.limit:
+            await PlainTextResponse("There is no room for it.", 507)(scope, receive, send)
+        else:
+            self._coming += size
+            try:
+                await self._app(scope, _bounded(receive, size), send)
+            finally:
+                self._coming -= size
 
 
-class _NoRoomError(Exception):
-    """An upload is larger than what there is room for."""
-
-
-def _bounded(receive: Receive, most: int, arrived: Callable[[int], None]) -> Receive:
-    """`receive` that ends the request after `most` bytes, and tells `arrived` how many came."""
+def _bounded(receive: Receive, most: int) -> Receive:
+    """`receive` for which the request ends, as if it were cut off, after `most` bytes."""
     count = 0
 
     async def receiving() -> Message:
@@ -134,7 +109,6 @@ def _bounded(receive: Receive, most: int, arrived: Callable[[int], None]) -> Rec
         message = await receive()
         if message["type"] == "http.request":
             count += len(message.get("body", b""))
-            arrived(count)
             if count > most:
                 return {"type": "http.disconnect"}
         return message

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# Before gradio is imported, which looks at them then: it would tell its makers of each start.
+# Gradio looks at these when it is imported: it would tell its makers of each start.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["HF_HUB_OFFLINE"] = "1"
 
@@ -177,45 +177,30 @@ def served(
       OSError: if the address is in use, or not one of this machine.
     """
     middleware = [Middleware(Guard, storage=storage, largest=largest + 2**16, hosts=address.names)]
-    with _temporary_files_in(storage.uploads):
-        page = make_page(jobs, storage, models)
-        page.queue(default_concurrency_limit=None, max_size=256)
-        try:
-            _, url, _ = page.launch(
-                server_name=address.host,
-                server_port=address.port,
-                auth=address.user,
-                max_file_size=largest,
-                app_kwargs={
-                    "middleware": middleware,
-                    "routes": Songs(jobs).routes(),
-                    "docs_url": None,
-                    "redoc_url": None,
-                },
-                theme=gr.themes.Default(font=_FONTS, font_mono=["ui-monospace", "monospace"]),
-                css=_CSS,
-                head=_head(),
-                prevent_thread_lock=True,
-                quiet=True,
-                ssr_mode=False,
-                show_error=True,
-                enable_monitoring=False,
-                footer_links=[],
-            )
-            yield url
-        finally:
-            page.close(verbose=False)
-
-
-@contextlib.contextmanager
-def _temporary_files_in(folder: Path) -> Iterator[None]:
-    """Have Gradio put all of its files into a folder of ours."""
-    before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    page = make_page(jobs, storage, models)
+    page.queue(default_concurrency_limit=None, max_size=256)
     try:
-        yield
+        _, url, _ = page.launch(
+            server_name=address.host,
+            server_port=address.port,
+            auth=address.user,
+            max_file_size=largest,
+            app_kwargs={
+                "middleware": middleware,
+                "routes": Songs(jobs).routes(),
+                "docs_url": None,
+                "redoc_url": None,
+            },
+            theme=gr.themes.Default(font=_FONTS, font_mono=["ui-monospace", "monospace"]),
+            css=_CSS,
+            head=_head(),
+            prevent_thread_lock=True,
+            quiet=True,
+            ssr_mode=False,
+            show_error=True,
+            enable_monitoring=False,
+            footer_links=[],
+        )
+        yield url
     finally:
-        if before is None:
-            del os.environ["GRADIO_TEMP_DIR"]
-        else:
-            os.environ["GRADIO_TEMP_DIR"] = before
+        page.close(verbose=False)
