@@ -23,6 +23,8 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
+import numpy as np
+
 from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run
 from vocalsep_jax.runs.shipped import default_model, shipped_models
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
@@ -102,7 +104,10 @@ def _run(options: argparse.Namespace) -> int:
     use_compile_cache()
 
     def load(model: str) -> Separator:
-        return Separator(models[model], **separator_options(options))
+        separator = Separator(models[model], **separator_options(options))
+        silence = np.zeros((separator.sample_rate, 2), np.float32)
+        separator.separate(silence, separator.sample_rate)  # compiled before there is a song that waits
+        return separator
 
     storage = Storage(int(options.max_disk * 1e9))
     os.environ["GRADIO_TEMP_DIR"] = str(storage.uploads)  # it is looked at when gradio is imported

@@ -204,19 +204,29 @@ def test_lossy_encoders_survive_very_large_numbers(tmp_path, rng, container):
     assert len(files.read(tmp_path / "a")[0]) >= len(samples)
 
 
-def test_blocks_of_a_part(tmp_path, monkeypatch, rng):
+@pytest.mark.parametrize(
+    ("encoding", "decoded"),
+    [
+        (Encoding("wav", "int16"), False),
+        (Encoding("wav", "int24"), False),
+        (Encoding("wav", "float32"), False),
+        (Encoding("flac", "int16"), True),
+    ],
+)
+def test_blocks_of_a_part(tmp_path, monkeypatch, rng, encoding, decoded):
     monkeypatch.setattr(files, "_BLOCK", 100)
     x = quantise(rng.uniform(-1, 1, (1000, 2)).astype(np.float32))
-    write(tmp_path / "a.wav", x)
+    path = tmp_path / "a"
+    write(path, x, 8000, encoding)
     for start, count in ((0, 1), (0, 250), (99, 2), (100, 100), (730, None), (999, 50)):
-        with files.Reader(tmp_path / "a.wav") as reader:
-            part = np.concatenate(list(reader.blocks(start, count)))
+        with files.Reader(path) as reader:
+            parts = list(reader.blocks(start, count))
+        part = np.concatenate(parts)
         np.testing.assert_array_equal(part, x[start : None if count is None else start + count])
+        # What is left out is decoded, and gives empty blocks, only where one cannot go to any sample.
+        assert any(not len(x) for x in parts) == (decoded and start >= 100)
     for start in (1000, 5000):
-        with (
-            files.Reader(tmp_path / "a.wav") as reader,
-            pytest.raises(AudioError, match=r"ends after 0\.12"),
-        ):
+        with files.Reader(path) as reader, pytest.raises(AudioError, match=r"ends after 0\.12"):
             list(reader.blocks(start, 10))
 
 

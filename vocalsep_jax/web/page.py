@@ -104,6 +104,8 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
                 jobs.submit(session, path.resolve(), one_line(track_name(path)), wish)
             except RefusedError as error:
                 gr.Warning(html.escape(f"{track_name(path)}: {error}"))
+        for path in paths:  # jobs have them by names of their own
+            storage.remove_upload(path)
         return None, None, _songs(jobs, session)
 
     def leave(request: gr.Request) -> None:
@@ -128,6 +130,7 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
                 label="Recording",
                 sources=["microphone"],
                 type="filepath",
+                buttons=[],  # one of them would offer to send it to Gradio's makers
                 elem_id="recording",
             )
         with gr.Accordion("Model, part of the song, format", open=False, elem_id="options"):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+import urllib.parse
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,8 +94,8 @@ class Songs:
         """Both stems in a zip, made while it is sent."""
         job = self._find_done(request)
         members = {_file_name(job, stem): path for stem, path in job.outputs.items()}
-        name = "".join(c if c.isascii() and c not in '"\\' else "_" for c in job.title)
-        disposition = {"Content-Disposition": f'attachment; filename="{name}.zip"'}
+        name = urllib.parse.quote(f"{job.title}.zip", safe="")
+        disposition = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
         return StreamingResponse(
             _zip(members), media_type="application/zip", headers=_NO_STORE | disposition
         )

@@ -77,6 +77,11 @@ class Storage:
             return False
         return resolved.is_file() and resolved.is_relative_to(self.uploads)
 
+    def remove_upload(self, path: Path) -> None:
+        """Remove a file that came in, if it is one."""
+        if self.holds(path):
+            path.unlink(missing_ok=True)
+
     def remove_old_uploads(self, seconds: float) -> None:
         """Remove files that came in longer ago than that."""
         now = time.time()
