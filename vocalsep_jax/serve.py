@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
@@ -81,13 +82,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         with terminated_as_interrupted():
-            return _run(options)
+            _run(options)
     except (RunError, ValueError, OSError) as error:
         log.error("error: %s", one_line(str(error)))
         return 2
+    except KeyboardInterrupt:
+        log.info("stopped")
+        return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> NoReturn:
+    """Serve until it is interrupted; raises as `main` catches."""
     for name in ("max_size", "max_duration", "max_disk", "max_waiting", "max_songs", "keep"):
         if not 0 < getattr(options, name) < float("inf"):
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
@@ -122,14 +127,12 @@ def _run(options: argparse.Namespace) -> int:
             address = Address(options.host, options.port, user, _names(options.host))
             with served(jobs, storage, list(models), address, int(options.max_size * 1e6)) as url:
                 say(url)
-                threading.Event().wait()
-        except KeyboardInterrupt:
-            log.info("stopped")
+                while True:
+                    threading.Event().wait()
         finally:
             jobs.stop()
     finally:
         storage.close()
-    return 0
 
 
 def _user(options: argparse.Namespace) -> tuple[str, str] | None:

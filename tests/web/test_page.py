@@ -158,6 +158,18 @@ def test_what_is_chosen_is_what_comes(server, visit, tmp_path):
     assert width <= 390
 
 
+def test_a_recording(server, visit):
+    page = visit(server, permissions=["microphone"])
+    page.get_by_text("Record from the microphone").click()
+    page.get_by_role("button", name="Record", exact=True).click()
+    page.wait_for_timeout(3000)
+    page.get_by_role("button", name="Stop").first.click()
+    page.locator("#recording").get_by_text("0:0").last.wait_for()
+    page.get_by_role("button", name="Separate").click()
+    done(page, "audio")
+    assert player(page, "audio", "player.samples / player.rate") == pytest.approx(3, abs=1.5)
+
+
 def test_what_is_no_song_is_refused_in_a_line(server, visit, tmp_path):
     (tmp_path / "text.wav").write_text("not a song, whatever its name says" * 100)
     (tmp_path / "empty.wav").touch()

@@ -96,7 +96,7 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
             begin = seconds_of(start) if start else 0.0
             wish = Wish(model, FORMATS[sound], begin, part)
         except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
+            raise gr.Error(html.escape(str(error)), print_exception=False) from error
         for path in paths:
             try:
                 if not storage.holds(path):
