@@ -75,7 +75,7 @@ def test_the_defaults_are_the_reference_recipe_number_for_number():
             "equalizer_db": 0, "remix": 0,
             "root": "", "instrumentals": "", "speeds": (), "cache": "", "valid_songs": 0, "valid_names": (),
             "placement": "auto", "stft_on": "host",
-            "builtin": {"train_songs": 24, "valid_songs": 2, "seconds": 60},
+            "builtin": {"train_songs": 24, "valid_songs": 2, "beside": 0, "seconds": 60},
         },
         "model": {"network": "unet", "width": 64, "depth": 7, "mixing": 0, "dtype": "float32"},
         "input_transform": "raw",
@@ -246,7 +246,7 @@ def test_what_is_no_section_is_no_config():
     [
         ("bath_size", "name, seed, audio, "),
         ("audio.rate", "sample_rate, n_fft, hop, patch_frames"),
-        ("data.builtin.songs", "train_songs, valid_songs, seconds"),
+        ("data.builtin.songs", "train_songs, valid_songs, beside, seconds"),
         ("data.repair", "channels, voiced_share, "),  # of earlier formats, not of a config file
         ("model.input_transform", "network, width, depth, mixing, dtype"),
     ],

@@ -62,15 +62,17 @@ class AudioOptions:
 
 @dataclass(frozen=True)
 class BuiltinSongs:
-    """`config.data.builtin`: the generated songs, used where `data.root` is empty.
+    """`config.data.builtin`: the generated songs.
 
     Attributes:
-      train_songs, valid_songs: number of songs to train and to validate on.
+      train_songs, valid_songs: number of songs to train and to validate on where `data.root` is empty.
+      beside: number of songs to train on beside those of `data.root`.
       seconds: length of each song.
     """
 
     train_songs: int = option(24, least=1)
     valid_songs: int = option(2, least=1)
+    beside: int = option(0, least=0)
     seconds: float = option(60.0, least=1)
 
 

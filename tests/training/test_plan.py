@@ -82,6 +82,21 @@ def test_songs_at_other_speeds_and_music_without_a_voice_are_trained_on(song_roo
     assert f"{song_root}: 9 training songs; validation (" in caplog.messages[-1]
 
 
+def test_generated_songs_are_trained_on_beside_others(song_root):
+    generated = {"beside": 2, "seconds": 4}
+    options = {"data__root": str(song_root), "data__valid_names": ["B - Two"], "data__speeds": [1.1]}
+    library = choose_songs(small_config(seed=3, data__builtin=generated, **options))
+    usual = ["A - One", "C - Three", "Built-in - train 01", "Built-in - train 02"]
+    assert [song.name for song in library.splits["train"]] == usual + [
+        f"{name} (speed 1.1)" for name in usual
+    ]
+    assert library.splits["train"][3].fingerprint.endswith(" 3 train 1 4")
+    assert [song.name for song in library.splits["valid"]] == ["B - Two"]
+    (song_root / "train" / "C - Three").rename(song_root / "train" / "Built-in - train 02")
+    with pytest.raises(SongError, match="a song called Built-in - train 02 already"):
+        choose_songs(small_config(data__builtin=generated, **options))
+
+
 @pytest.mark.parametrize("changes", [{"data__root": ""}, {"data__remix": 0.0}])
 def test_music_without_a_voice_that_nothing_would_be_made_of_is_refused(song_root, changes):
     options = {"data__root": str(song_root), "data__instrumentals": "music", "data__remix": 0.5}

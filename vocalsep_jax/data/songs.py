@@ -365,16 +365,24 @@ def _voiceless(name: str, path: Path) -> Song:
     return dataclasses.replace(_song(name, load, {"accompaniment": path}), voiceless=True)
 
 
+def with_training_songs(library: Library, songs: Sequence[Song]) -> Library:
+    """A library with more songs to train on; raises SongError if one has the name of another."""
+    there = {song.name for split in library.splits.values() for song in split}
+    if taken := [song.name for song in songs if song.name in there]:
+        raise SongError(f"{library.source}: there is a song called {taken[0]} already; rename it")
+    train = (*library.splits["train"], *songs)
+    return dataclasses.replace(library, splits=library.splits | {"train": train})
+
+
 def at_speeds(library: Library, speeds: Sequence[float]) -> Library:
     """A library whose training songs are there at each of `speeds`, too, as other singers and players.
 
     A song at speed 1.1 is shorter by that factor, and higher in pitch: it is resampled. Other splits stay.
     Speeds are told apart to a hundredth; the song's own one is there already.
     """
-    train = library.splits["train"]
     others = sorted({round(speed, 2) for speed in speeds} - {1.0})
-    more = [_at_speed(song, speed) for speed in others for song in train]
-    return dataclasses.replace(library, splits=library.splits | {"train": (*train, *more)})
+    more = [_at_speed(song, speed) for speed in others for song in library.splits["train"]]
+    return with_training_songs(library, more)
 
 
 def _at_speed(song: Song, speed: float) -> Song:

@@ -9,8 +9,16 @@ import optax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.data.feed import Recipe
-from vocalsep_jax.data.songs import Library, SongError, at_speeds, check_trainable, find_library, names
-from vocalsep_jax.data.synth.song import builtin_library
+from vocalsep_jax.data.songs import (
+    Library,
+    SongError,
+    at_speeds,
+    check_trainable,
+    find_library,
+    names,
+    with_training_songs,
+)
+from vocalsep_jax.data.synth.song import builtin_library, builtin_song
 from vocalsep_jax.training.optimizer import Phase, learning_rate_schedule, training_phases
 from vocalsep_jax.training.schedule import Schedule
 
@@ -76,6 +84,7 @@ def choose_songs(config: Config) -> Library:
             "data.instrumentals needs data.root, and data.remix above 0: music without a voice is heard "
             "where a voice is paired with it"
         )
+    builtin = config.data.builtin
     if config.data.root:
         library = find_library(
             config.data.root,
@@ -84,12 +93,13 @@ def choose_songs(config: Config) -> Library:
             instrumentals=config.data.instrumentals,
             seed=config.seed,
         )
+        beside = [builtin_song(config.seed, "train", n, builtin.seconds) for n in range(builtin.beside)]
+        library = with_training_songs(library, beside)
     else:
         log.warning(
             "NO SONGS GIVEN: training on the built-in generated songs. For real ones: "
             "--config.data.root=FOLDER (train/<song>/{vocals,accompaniment}.wav, MUSDB18-HQ, ...)"
         )
-        builtin = config.data.builtin
         library = builtin_library(
             train_songs=builtin.train_songs,
             valid_songs=builtin.valid_songs,
