@@ -9,6 +9,7 @@ Nothing leaves the machine, and nothing is kept.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import ipaddress
 import logging
@@ -96,6 +97,8 @@ def _run(options: argparse.Namespace) -> NoReturn:
     for name in ("max_size", "max_duration", "max_disk", "max_waiting", "max_songs", "keep"):
         if not 0 < getattr(options, name) < float("inf"):
             raise ValueError(f"--{name.replace('_', '-')} must be more than 0")
+    if not 0 < options.port < 2**16:
+        raise ValueError(f"--port must be from 1 to {2**16 - 1}, not {options.port}")
     user = _user(options)
     models = _models(options.checkpoint)
     if importlib.util.find_spec("gradio") is None:
@@ -108,12 +111,14 @@ def _run(options: argparse.Namespace) -> NoReturn:
     logging.getLogger("httpx").setLevel(logging.WARNING)  # Gradio looks whether its server answers
     use_compile_cache()
 
+    @functools.cache
     def load(model: str) -> Separator:
         separator = Separator(models[model], **separator_options(options))
         silence = np.zeros((separator.sample_rate, 2), np.float32)
         separator.separate(silence, separator.sample_rate)  # compiled before there is a song that waits
         return separator
 
+    load(next(iter(models)))  # what is wrong with it, or with the options, is told now
     storage = Storage(int(options.max_disk * 1e9))
     os.environ["GRADIO_TEMP_DIR"] = str(storage.uploads)  # it is looked at when gradio is imported
     try:
@@ -122,7 +127,7 @@ def _run(options: argparse.Namespace) -> NoReturn:
         limits = Limits(
             60 * options.max_duration, options.max_waiting, options.max_songs, 60 * options.keep
         )
-        jobs = Jobs(load, next(iter(models)), storage, limits)
+        jobs = Jobs(load, storage, limits)
         try:
             address = Address(options.host, options.port, user, _names(options.host))
             with served(jobs, storage, list(models), address, int(options.max_size * 1e6)) as url:

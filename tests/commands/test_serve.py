@@ -36,6 +36,7 @@ def refused(capsys, caplog, *arguments):
         (["--max-duration", "nan"], "--max-duration must be more than 0"),
         (["--max-disk", "-1"], "--max-disk must be more than 0"),
         (["--keep", "inf"], "--keep must be more than 0"),
+        (["--port", "70000"], "--port must be from 1 to 65535, not 70000"),
         (["--checkpoint", "none"], "no such"),
         (["--checkpoint", "vocals", "--checkpoint", "vocals"], "two models are called vocals"),
         ([], "this needs gradio: pip install 'vocalsep_jax[web]'"),
@@ -63,6 +64,16 @@ def test_models_that_come_with_the_package_are_offered_the_default_first():
 
 def test_models_go_by_their_folders_names(run):
     assert serve._models(["vocals", str(run)]) == {"vocals": "vocals", "tiny": str(run)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["--overlap", "2"], "overlap must be"), (["-d", "nosuch"], "no device 'nosuch'")],
+)
+def test_separators_that_cannot_be(run, capsys, caplog, arguments, message):
+    pytest.importorskip("gradio")
+    assert message in refused(capsys, caplog, "--checkpoint", str(run), *arguments)
 
 
 @pytest.mark.slow

@@ -7,13 +7,13 @@ import signal
 import time
 import urllib.parse
 import uuid
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from tests.web.conftest import get, serving
-from vocalsep_jax.web import storage
 
 pytestmark = pytest.mark.slow
 pytest.importorskip("gradio")
@@ -44,14 +44,20 @@ def upload(server, content, name="song.wav"):
     return status, json.loads(answer)[0] if status == 200 else answer
 
 
-def submit(server, path, session="a", name="song.wav"):
+def submit(server, path, session="a", name="song.wav", cookie=None):
     """Have a file separated, as the page asks for it; what the event says at its end."""
-    config = json.loads(get(f"{server.url}/config")[1])
-    (event,) = [x for x in config["dependencies"] if x["inputs"]]
-    file = {"path": str(path), "orig_name": name, "meta": {"_type": "gradio.FileData"}}
+    # The number of the one event with inputs; where a password is asked for, there is no knowing it.
+    events = json.loads(get(f"{server.url}/config")[1]).get("dependencies", [{"id": 0, "inputs": [1]}])
+    (event,) = [x for x in events if x["inputs"]]
+    file = {
+        "path": str(path) if isinstance(path, Path) else path,
+        "orig_name": name,
+        "meta": {"_type": "gradio.FileData"},
+    }
     data = [[file], None, "tiny", "wav 16 bit", "", ""]
     body = json.dumps({"data": data, "fn_index": event["id"], "session_hash": session})
-    status, answer = post(server, "/gradio_api/queue/join", body, **{"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"} | ({"Cookie": f"vocalsep={cookie}"} if cookie else {})
+    status, answer = post(server, "/gradio_api/queue/join", body, **headers)
     if status != 200:
         return {"success": False, "output": answer.decode()}
     stream = urllib.parse.urlencode({"session_hash": session})
@@ -121,12 +127,19 @@ def test_no_file_of_the_server_can_be_read(server, tmp_path):
 
 
 def test_no_file_of_the_server_can_be_separated(server, tmp_path):
-    song = tmp_path / "private.wav"
+    song = server.temporary / "private.wav"
     song.write_bytes(wav(tmp_path))
     (folder,) = server.temporary.glob("vocalsep-serve-*")
-    for path in (song, f"{folder}/uploads/../../../private.wav", f"{folder}/lock", server.url):
+    assert (folder / "uploads" / ".." / ".." / "private.wav").exists()
+    elsewhere = f"http://127.0.0.1:{server.port}/songs/x", "https://example.org/song.wav", 5, None, ["a"]
+    for path in (song, f"{folder}/uploads/../../private.wav", f"{folder}/lock", *elsewhere):
         answer = submit(server, path, session=uuid.uuid4().hex)
-        assert "vocalsep-songs" not in json.dumps(answer)
+        assert answer == {"success": False, "output": "Not Found"}
+    song.unlink()
+    came_in = submit(server, upload(server, wav(tmp_path))[1], session=uuid.uuid4().hex)
+    assert "vocalsep-songs" in json.dumps(came_in)
+    for body in (b"", b"{", b"[" * 100_000, b'{"data": [[{"path": "x"}]]}' + b" " * 2**21):
+        assert post(server, "/gradio_api/queue/join", body)[0] == 404
 
 
 @pytest.mark.parametrize(
@@ -137,8 +150,19 @@ def test_names_lead_nowhere(server, tmp_path, name):
     (folder,) = server.temporary.glob("vocalsep-serve-*")
     assert status in (200, 400, 500)
     if status == 200:
-        assert storage.Path(path).resolve().is_relative_to(folder / "uploads")
+        assert Path(path).resolve().is_relative_to(folder / "uploads")
     assert {p.name for p in server.temporary.iterdir()} == {folder.name}
+
+
+def test_several_files_may_come_at_once_each_as_large_as_one_may_be(server):
+    boundary = uuid.uuid4().hex
+    part = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="a.wav"\r\n\r\n'.encode()
+    )
+    kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    for size, status in ((3_000_000, 200), (4_500_000, 413)):
+        content = b"".join(part + bytes([n]) * size + b"\r\n" for n in range(3))
+        assert post(server, "/gradio_api/upload", content + f"--{boundary}--".encode(), **kind)[0] == status
 
 
 def test_a_song_is_given_to_nobody_who_does_not_know_its_key(server, tmp_path):
@@ -147,6 +171,7 @@ def test_a_song_is_given_to_nobody_who_does_not_know_its_key(server, tmp_path):
     state = finished(server, key)
     assert state["state"] == "done", state
     assert get(f"{server.url}/songs/{key}/vocals/file")[1][:4] == b"RIFF"
+    assert key not in json.dumps(submit(server, upload(server, wav(tmp_path, 0.7))[1], "mine", cookie="me"))
     for other in (key[:-1], key + "a", key.swapcase(), "", ".", "..", "*", "songs"):
         assert get(f"{server.url}/songs/{other}/vocals/file")[0] == 404
     for what in ("mixture/file", "song/file", "../lock/file", "vocals/samples?start=-1&count=5"):
@@ -231,8 +256,13 @@ def test_a_killed_server_leaves_nothing_to_the_next(run, tmp_path):
     with serving(run, tmp_path, "--shifts", "40", "--overlap", "0.75") as server:
         _, path = upload(server, wav(tmp_path, 100.0))
         key = key_of(submit(server, path))
-        while json.loads(get(f"{server.url}/songs/{key}/state")[1])["state"] != "working":
+        states = (json.loads(get(f"{server.url}/songs/{key}/state")[1])["state"] for _ in range(600))
+        for state in states:
+            if state == "working":
+                break
+            assert state == "waiting"
             time.sleep(0.05)
+        assert state == "working"
         server.process.send_signal(signal.SIGKILL)
         server.process.wait()
     (left,) = tmp_path.glob("vocalsep-serve-*")
@@ -247,6 +277,9 @@ def test_a_password_is_asked_for(run, tmp_path):
     with serving(run, tmp_path, environment={"VOCALSEP_AUTH": "me:secret"}) as server:
         assert get(f"{server.url}/config")[0] == 401
         assert upload(server, wav(tmp_path))[0] == 401
+        assert submit(server, "x") == {"success": False, "output": "Not Found"}
+        for path in ("/gradio_api/queue/data?session_hash=a", "/gradio_api/upload_progress?upload_id=a"):
+            assert get(server.url + path)[0] == 401
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         assert post(server, "/login", b"username=me&password=wrong", **form)[0] == 400
         assert post(server, "/login", b"username=me&password=secret", **form)[0] == 200

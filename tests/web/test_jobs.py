@@ -41,7 +41,7 @@ class FakeSeparator:
 def place(tmp_path):
     storage = Storage(10_000, tmp_path)
     separator = FakeSeparator()
-    jobs = Jobs(lambda model: separator, "model", storage, LIMITS)
+    jobs = Jobs(lambda model: separator, storage, LIMITS)
     yield SimpleNamespace(storage=storage, separator=separator, jobs=jobs)
     separator.steps.release(10_000)
     jobs.stop()
@@ -90,6 +90,7 @@ def test_what_fails_says_why_and_the_next_goes_on(place):
         "this did not work; the terminal of the server tells why",
         "longer than 1.66667 min, which is the most here; choose a part of it",
     ]
+    assert not any(job.song.exists() for job in jobs)
     good = bring(place, "good")
     place.separator.steps.release(10)
     wait_for(lambda: good.state == "done")

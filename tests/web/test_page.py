@@ -34,6 +34,14 @@ def done(page, title):
     return song
 
 
+def heard(page, title):
+    """Wait until a song sounds."""
+    deadline = time.monotonic() + 20
+    before = player(page, title, "player.position")
+    while player(page, title, "player.position") <= before + 1000 and time.monotonic() < deadline:
+        page.wait_for_timeout(50)
+
+
 def level(page, title, stem):
     """The loudest that a stem gives in half a second."""
     levels = []
@@ -58,11 +66,28 @@ def test_a_song_is_separated_heard_and_taken_home(server, visit, tmp_path):
             )
 
     title, song = "a song & more", song_of(page, "a song & more")
+    page.evaluate(
+        """() => {
+          window.starts = [];
+          const { start } = AudioBufferSourceNode.prototype;
+          AudioBufferSourceNode.prototype.start = function (when) {
+            starts.push({ when, seconds: this.buffer.duration });
+            start.call(this, when);
+          };
+        }"""
+    )
     song.locator(".vs-play").click()
+    heard(page, title)
     page.wait_for_timeout(1500)
     clocks = [player(page, title, f"player.clock('{stem}')") for stem in STEMS]
     assert player(page, title, "player.clock('vocals') === player.clock('no_vocals')")
     assert 0 < clocks[0] <= clocks[1] < 40 * RATE
+    starts = page.evaluate("starts")  # what the audio graph was told, two stems at a time
+    assert len(starts) >= 4
+    assert starts[::2] == starts[1::2]
+    assert all(
+        a["when"] + a["seconds"] == pytest.approx(b["when"]) for a, b in itertools.pairwise(starts[::2])
+    )
     assert all(level(page, title, stem) > 1e-3 for stem in STEMS)
 
     song.get_by_role("button", name="Mute: Voice").click()
@@ -132,8 +157,30 @@ def test_a_part_is_played_over_and_over(server, visit, tmp_path):
     assert all(begin <= place <= end for place in places)
     assert sum(b < a for a, b in itertools.pairwise(places)) >= 2  # it went back
     song.get_by_role("button", name="No loop").click()
-    page.wait_for_timeout(1300)
-    assert player(page, "loop", "player.position") > end
+    page.wait_for_function("end => [...vocalsepSongs.values()][0].mixer.player.position > end", arg=end)
+
+    song.locator(".vs-play").click()
+    spectra.press("Home")
+    spectra.press("ArrowRight")
+    song.get_by_role("button", name="Loop to here").click()
+    assert player(page, "loop", "player.loop") == [0, 5 * RATE]
+    assert player(page, "loop", "player.position") == 0  # it went back
+    spectra.press("End")
+    song.get_by_role("button", name="Loop from here").click()
+    begin, end = player(page, "loop", "player.loop")
+    assert (end, end - begin) == (8 * RATE, RATE // 4)  # no shorter than that
+
+
+def test_a_song_of_a_few_samples(server, visit, tmp_path):
+    soundfile.write(tmp_path / "short.wav", tone(440, 0.01, RATE), RATE)
+    page = visit(server)
+    bring(page, tmp_path / "short.wav")
+    song = done(page, "short")
+    song.get_by_role("button", name="Loop to here").click()
+    assert player(page, "short", "player.loop") is None
+    song.locator(".vs-play").click()
+    song.get_by_text("Play", exact=True).wait_for()
+    assert song.get_by_role("alert").inner_text() == ""
 
 
 def test_what_is_chosen_is_what_comes(server, visit, tmp_path):
@@ -152,7 +199,7 @@ def test_what_is_chosen_is_what_comes(server, visit, tmp_path):
     found = soundfile.info(tmp_path / "rest.flac")
     assert (found.frames, found.subtype) == (3 * RATE, "PCM_24")
     song.locator(".vs-play").click()  # what plays is made of the file that was written
-    page.wait_for_timeout(800)
+    heard(page, "part")
     assert level(page, "part", "no_vocals") > 1e-3
     width = page.evaluate("document.documentElement.scrollWidth")
     assert width <= 390
@@ -163,8 +210,9 @@ def test_a_recording(server, visit):
     page.get_by_text("Record from the microphone").click()
     page.get_by_role("button", name="Record", exact=True).click()
     page.wait_for_timeout(3000)
-    page.get_by_role("button", name="Stop").first.click()
-    page.locator("#recording").get_by_text("0:0").last.wait_for()
+    with page.expect_response("**/gradio_api/upload*"):
+        page.get_by_role("button", name="Stop").first.click()
+    page.get_by_role("button", name="Play").first.wait_for()
     page.get_by_role("button", name="Separate").click()
     done(page, "audio")
     assert player(page, "audio", "player.samples / player.rate") == pytest.approx(3, abs=1.5)
@@ -231,7 +279,7 @@ def test_a_server_that_does_not_answer(server, visit, tmp_path):
     song.get_by_text("The server does not answer.").wait_for()
     page.context.set_offline(False)
     song.locator(".vs-play").click()
-    page.wait_for_timeout(800)
+    heard(page, "cut")
     assert player(page, "cut", "player.position") > 0
     assert "does not answer" not in song.inner_text()
 

@@ -61,6 +61,16 @@ def test_old_uploads_are_removed(storage):
     assert new.exists()
 
 
+def test_what_came_of_an_upload_that_was_broken_off_is_removed(storage):
+    under_way, broken_off = storage.uploads / "tmp1", storage.uploads / "tmp2"
+    for path in (under_way, broken_off):
+        path.touch()
+    os.utime(broken_off, (time.time() - 100,) * 2)
+    storage.remove_old_uploads(3600)
+    assert under_way.exists()
+    assert not broken_off.exists()
+
+
 def test_nothing_is_left(tmp_path):
     storage = Storage(1000, tmp_path)
     (storage.new_folder() / "song").touch()

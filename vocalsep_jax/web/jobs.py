@@ -23,6 +23,10 @@ _CHECK_STORAGE = 1.0
 """Seconds between two looks at how much the files take."""
 
 
+_TIDY = 60.0
+"""Seconds between two looks for what is old."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What is allowed to those who use the page.
@@ -80,6 +84,8 @@ class Job:
       submitted: by `time.monotonic`.
       message: why it failed.
       result: what was written.
+      unwanted: set when it is cancelled or removed.
+      making: held while something is made of its stems.
     """
 
     folder: Path
@@ -96,6 +102,7 @@ class Job:
     message: str = ""
     result: Separated | None = None
     unwanted: threading.Event = field(default_factory=threading.Event)
+    making: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def key(self) -> str:
@@ -115,25 +122,23 @@ class Jobs:
       limits: what is allowed.
     """
 
-    def __init__(self, load: Callable[[str], Separator], first: str, storage: Storage, limits: Limits):
+    def __init__(self, load: Callable[[str], Separator], storage: Storage, limits: Limits):
         """Begin to work.
 
         Args:
-          load: makes the separator of a model, by its name.
-          first: the model to load before the first song comes.
+          load: gives the separator of a model, by its name.
           storage: for the songs' folders.
           limits: what is allowed.
         """
         self.limits = limits
         self._load = load
-        self._separators: dict[str, Separator] = {}
         self._storage = storage
         self._jobs: dict[str, Job] = {}
         self._queue: list[Job] = []
         self._changed = threading.Condition()
         self._stopped = False
-        self._looked = 0.0
-        self._thread = threading.Thread(target=self._work, args=(first,), name="separation", daemon=True)
+        self._looked = self._tidied = 0.0
+        self._thread = threading.Thread(target=self._work, name="separation", daemon=True)
         self._thread.start()
 
     def submit(self, session: str, song: Path, title: str, wish: Wish) -> Job:
@@ -145,10 +150,10 @@ class Jobs:
         with self._changed:
             if self._stopped:
                 raise RefusedError("the machine is being stopped")
-            if len(self._queue) >= self.limits.waiting:
-                raise RefusedError("too many songs are waiting; try again later")
             if sum(job.session == session for job in self._jobs.values()) >= self.limits.songs:
                 raise RefusedError(f"no more than {self.limits.songs} songs at a time; remove some")
+            if len(self._queue) >= self.limits.waiting:
+                raise RefusedError("too many songs are waiting; try again later")
             try:
                 self._storage.check()
                 folder = self._storage.new_folder()
@@ -173,11 +178,11 @@ class Jobs:
 
     def place(self, job: Job) -> int:
         """How many songs are before a waiting one, that which is being separated among them."""
-        with self._changed:
-            if job not in self._queue:
-                return 0
-            working = any(other.state == "working" for other in self._jobs.values())
-            return self._queue.index(job) + working
+        queue = list(self._queue)  # without the lock: whoever asks should not wait for who submits
+        if job not in queue:
+            return 0
+        working = any(other.state == "working" for other in list(self._jobs.values()))
+        return queue.index(job) + working
 
     def remove(self, jobs: Sequence[Job]) -> None:
         """Cancel songs that are not done yet, and delete all files of theirs."""
@@ -188,8 +193,10 @@ class Jobs:
                 if job in self._queue:
                     self._queue.remove(job)
                     job.state = "cancelled"
-                if job.state != "working":  # else the thread does it when it has stopped
-                    shutil.rmtree(job.folder, ignore_errors=True)
+            idle = [job for job in jobs if job.state != "working"]  # the thread does it when it has stopped
+        for job in idle:
+            with job.making:
+                shutil.rmtree(job.folder, ignore_errors=True)
 
     def of(self, session: str) -> list[Job]:
         """A user's songs, in the order in which they came."""
@@ -212,21 +219,11 @@ class Jobs:
         self.remove(list(self._jobs.values()))
         self._thread.join()
 
-    def _separator(self, model: str) -> Separator:
-        if model not in self._separators:
-            self._separators[model] = self._load(model)
-        return self._separators[model]
-
-    def _work(self, first: str) -> None:
-        try:
-            self._separator(first)
-        except Exception:
-            log.exception("error: %s cannot be loaded", first)
+    def _work(self) -> None:
         while True:
             with self._changed:
-                while not self._queue and not self._stopped:
-                    if not self._changed.wait(60.0):
-                        break
+                if not self._queue and not self._stopped:
+                    self._changed.wait(_TIDY)
                 if self._stopped:
                     return
                 job = self._queue.pop(0) if self._queue else None
@@ -234,12 +231,18 @@ class Jobs:
                     job.state, job.begun = "working", time.monotonic()
             if job:
                 self._separate(job)
+            self._tidy()
+
+    def _tidy(self) -> None:
+        """Remove what is old, now and then."""
+        if time.monotonic() - self._tidied > _TIDY:
+            self._tidied = time.monotonic()
             self.remove_old()
 
     def _separate(self, job: Job) -> None:
         state = "failed"
         try:
-            separator = self._separator(job.wish.model)
+            separator = self._load(job.wish.model)
             job.result = separator.separate_to(
                 job.song,
                 job.outputs,
@@ -264,6 +267,8 @@ class Jobs:
             job.state, job.ended = state, time.monotonic()
             if job.unwanted.is_set():
                 shutil.rmtree(job.folder, ignore_errors=True)
+            elif state == "failed":
+                job.song.unlink(missing_ok=True)
         log.info("%s: %s %s", one_line(job.title), state, job.message)
 
     def _progress(self, job: Job, done: float, total: float) -> None:
@@ -276,4 +281,5 @@ class Jobs:
         if now - self._looked > _CHECK_STORAGE:
             self._looked = now
             self._storage.check()
+            self._tidy()
         job.done, job.total = done, total

@@ -20,6 +20,11 @@
     return element;
   }
 
+  // What does not change is left alone: readers of the screen, and the focus, would notice.
+  function setText(element, text) {
+    if (element.textContent !== text) element.textContent = text;
+  }
+
   function clockTime(seconds) {
     const whole = Math.floor(seconds + 1e-6);
     const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
@@ -181,6 +186,14 @@
       }
     }
 
+    close() {
+      this.halt();
+      for (const { node, meter } of Object.values(this.tracks)) {
+        node?.disconnect();
+        meter?.disconnect();
+      }
+    }
+
     pause() {
       if (!this.playing) return;
       const place = Math.round(this.position);
@@ -197,10 +210,14 @@
     }
 
     setLoop(from, to) {
+      // Pieces of shorter ones would be asked for faster than they come.
+      const least = Math.round(this.rate / 4);
+      if (this.samples < least) return;
       const [a, b] = [Math.round(Math.min(from, to)), Math.round(Math.max(from, to))];
-      // Shorter ones would begin pieces faster than they can be fetched.
-      this.loop = [Math.max(0, a), Math.min(this.samples, Math.max(b, a + Math.round(this.rate / 4)))];
-      if (this.playing) this.seek(this.position); // pieces that wait were cut without it
+      const begin = Math.min(Math.max(0, a), this.samples - least);
+      this.loop = [begin, Math.min(this.samples, Math.max(b, begin + least))];
+      const here = this.position; // pieces that wait were cut without the loop, so they are begun anew
+      this.seek(here >= begin && here < this.loop[1] ? here : begin);
     }
 
     clearLoop() {
@@ -210,9 +227,10 @@
   }
 
   class Mixer {
-    constructor(base, facts) {
+    constructor(base, facts, title) {
       this.base = base;
       this.facts = facts;
+      this.title = title; // the id of the song's heading
       this.player = new Player(base, facts, () => this.show());
       this.element = make("div", { class: "vs-mixer" }, this.spectra(), this.axis(), this.transport());
       for (const stem of Object.keys(STEMS)) this.element.append(this.track(stem));
@@ -252,7 +270,7 @@
 
     transport() {
       const button = (text, onclick, more = {}) => make("button", { type: "button", text, onclick, ...more });
-      this.toggle = button("Play", () => this.playOrPause(), { class: "vs-play" });
+      this.toggle = button("Play", () => this.playOrPause(), { class: "vs-play", ...this.named("play") });
       this.time = make("span", { class: "vs-time vs-note" });
       this.from = button("Loop from here", () => this.mark("from"));
       this.to = button("Loop to here", () => this.mark("to"));
@@ -294,13 +312,19 @@
     }
 
     downloads() {
-      const link = (href, text) => make("a", { class: "vs-button", href, download: "", text });
+      const link = (href, text) => make("a", { class: "vs-button", href, download: "", text, ...this.named(text.slice(0, 4)) });
       const stems = Object.keys(STEMS).map((stem) => {
         const suffix = this.facts.files[stem].name.split(".").pop();
         return link(`${this.base}/${stem}/file`, `${STEMS[stem]} (${suffix})`);
       });
       return make("div", { class: "vs-row" }, make("span", { class: "vs-note", text: "Download:" }), ...stems,
         link(`${this.base}/all.zip`, "Both (zip)"));
+    }
+
+    // Attributes by which one of many songs' buttons is told from the others'.
+    named(what) {
+      const id = `${this.title}-${what}`;
+      return { id, "aria-labelledby": `${id} ${this.title}` };
     }
 
     playOrPause() {
@@ -320,9 +344,11 @@
 
     key(event) {
       const { player } = this;
+      if (event.altKey || event.ctrlKey || event.metaKey) return; // the browser's own
+      const by = (seconds) => player.position + seconds * player.rate;
       const moves = {
-        ArrowLeft: player.position - STEP * player.rate, ArrowRight: player.position + STEP * player.rate,
-        Home: 0, End: player.samples,
+        ArrowLeft: by(-STEP), ArrowDown: by(-STEP), ArrowRight: by(STEP), ArrowUp: by(STEP),
+        PageDown: by(-6 * STEP), PageUp: by(6 * STEP), Home: 0, End: player.samples,
       };
       if (event.key in moves) player.seek(moves[event.key]);
       else if (event.key === " " || event.key === "Enter") this.playOrPause();
@@ -348,7 +374,7 @@
         }
         if (ended.type === "pointerup" && dragged) {
           this.player.setLoop(sample(begin), sample(ended.clientX));
-          this.player.seek(this.player.loop[0]);
+          if (this.player.loop) this.player.seek(this.player.loop[0]);
         } else if (ended.type === "pointerup") {
           this.player.seek(sample(ended.clientX));
         }
@@ -372,12 +398,11 @@
       const seconds = player.position / player.rate;
       const text = `${clockTime(facts.start + seconds)} of ${clockTime(facts.start + player.samples / player.rate)}`;
       this.line.style.left = `${(100 * player.position) / player.samples}%`;
-      this.time.textContent = text;
+      setText(this.time, text);
       this.slider.setAttribute("aria-valuenow", String(Math.floor(seconds)));
       this.slider.setAttribute("aria-valuetext", text);
-      this.toggle.textContent = player.playing ? "Pause" : "Play";
-      this.error.textContent = player.error;
-      this.endless.disabled = !player.loop;
+      setText(this.toggle, player.playing ? "Pause" : "Play");
+      setText(this.error, player.error);
       if (player.loop) this.showPart(...player.loop);
       else this.part.hidden = true;
       for (const stem of Object.keys(STEMS)) {
@@ -386,27 +411,31 @@
         const decibels = 20 * Math.log10(track.seen + 1e-6);
         track.bar.style.transform = `scaleX(${Math.min(1, Math.max(0, 1 + decibels / 60))})`;
       }
-      if (player.playing && !this.frame) {
+      const falling = Object.values(player.tracks).some((track) => track.seen > 1e-3);
+      if ((player.playing || falling) && !this.frame) {
         this.frame = requestAnimationFrame(() => { this.frame = 0; this.show(); });
       }
     }
 
     close() {
-      this.player.halt();
+      this.player.close();
     }
   }
 
   class Song {
     constructor(key) {
       this.base = `songs/${key}`;
-      this.title = make("h3", { class: "vs-title" });
+      this.id = `vs-title-${key}`;
+      this.title = make("h3", { class: "vs-title", id: this.id });
       this.status = make("span", { class: "vs-note", role: "status" });
       this.detail = make("span", { class: "vs-note" });
-      this.stop = make("button", { type: "button", text: "Cancel", onclick: () => this.remove() });
+      const stop = `vs-stop-${key}`;
+      const named = { id: stop, "aria-labelledby": `${stop} ${this.id}` };
+      this.stop = make("button", { type: "button", text: "Cancel", onclick: () => this.remove(), ...named });
       this.bar = make("div");
-      this.progress = make("div", { class: "vs-bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100" }, this.bar);
+      this.progress = make("div", { class: "vs-bar", role: "progressbar", "aria-valuemin": "0", "aria-valuemax": "100", "aria-labelledby": this.id }, this.bar);
       this.message = make("p", { class: "vs-error", role: "alert", hidden: "" });
-      this.element = make("section", { class: "vs-song", "data-state": "new" },
+      this.element = make("section", { class: "vs-song", "data-state": "new", "aria-labelledby": this.id, tabindex: "-1" },
         make("div", { class: "vs-head" }, this.title, this.status, this.detail, this.stop), this.progress, this.message);
       this.ask();
     }
@@ -429,31 +458,27 @@
     show(state) {
       const share = state.total ? Math.min(1, state.done / state.total) : 0;
       const speed = state.done / Math.max(state.seconds, 1e-9);
-      this.title.textContent = state.title;
-      this.progress.setAttribute("aria-label", state.title);
+      setText(this.title, state.title);
       this.bar.style.width = `${100 * share}%`;
-      this.progress.setAttribute("aria-valuenow", String(Math.round(100 * share)));
-      this.say({ waiting: "Waiting", working: "Separating", done: "Done", failed: "Failed", cancelled: "Cancelled" }[state.state]);
+      if (state.total) this.progress.setAttribute("aria-valuenow", String(Math.round(100 * share)));
+      else this.progress.removeAttribute("aria-valuenow");
+      setText(this.status, { waiting: "Waiting", working: "Separating", done: "Done", failed: "Failed", cancelled: "Cancelled" }[state.state]);
       this.element.dataset.state = state.state;
       if (state.state === "waiting") {
         this.detail.textContent = state.place ? `${state.place} ${state.place === 1 ? "song" : "songs"} before it` : "Next";
       } else if (state.state === "working") {
         const left = state.total && speed ? `, ${inWords((state.total - state.done) / speed)} left` : "";
-        this.detail.textContent = state.done ? `${Math.round(100 * share)} %, ${speed.toFixed(1)} × real time${left}` : "Starting";
+        const far = state.total ? `${Math.round(100 * share)} %` : clockTime(state.done);
+        this.detail.textContent = state.done ? `${far}, ${speed.toFixed(1)} × real time${left}` : "Starting";
       } else if (state.state === "done") {
         const clipped = state.clipped ? `, ${state.clipped} samples clipped` : "";
         this.detail.textContent = `by ${state.model}, ${inWords(state.seconds)}, ${speed.toFixed(1)} × real time${clipped}`;
         this.finish();
-        this.mixer = new Mixer(this.base, state);
+        this.mixer = new Mixer(this.base, state, this.id);
         this.element.append(this.mixer.element);
       } else {
         this.end(state.state, state.message);
       }
-    }
-
-    // A reader of the screen says what changes here, so it must not change at each look.
-    say(status) {
-      if (this.status.textContent !== status) this.status.textContent = status;
     }
 
     finish() {
@@ -472,7 +497,10 @@
     async remove() {
       this.gone = true;
       this.mixer?.close();
+      const focused = this.element.contains(document.activeElement);
+      const next = this.element.nextElementSibling ?? this.element.previousElementSibling;
       this.element.remove();
+      if (focused) (next ?? document.querySelector("#separate"))?.focus();
       try {
         await fetch(`${this.base}/remove`, { method: "POST" });
       } catch {

@@ -18,10 +18,10 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from vocalsep_jax.audio.encoding import CONTAINERS, Encoding
-from vocalsep_jax.audio.files import SUFFIXES, track_name
+from vocalsep_jax.audio.files import track_name
 from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.separation.arguments import seconds_of
-from vocalsep_jax.web.guard import Guard
+from vocalsep_jax.web.guard import COOKIE, Guard
 from vocalsep_jax.web.jobs import Jobs, RefusedError, Wish
 from vocalsep_jax.web.routes import Songs
 from vocalsep_jax.web.storage import Storage
@@ -65,6 +65,11 @@ def _songs(jobs: Jobs, session: str) -> str:
     return f'<vocalsep-songs data-keys="{html.escape(keys)}"></vocalsep-songs>' if keys else ""
 
 
+def _session(request: gr.Request) -> str:
+    """A user: the browser, by a cookie that nobody guesses, and its tab, by Gradio's name for it."""
+    return f"{request.cookies.get(COOKIE, '')} {request.session_hash}"
+
+
 def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
     """The page.
 
@@ -83,7 +88,7 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
         duration: str | None,
         request: gr.Request,
     ) -> tuple[None, None, str]:
-        session = str(request.session_hash)
+        session = _session(request)
         paths = [Path(path) for path in [*(files or []), *([recording] if recording else [])]]
         try:
             if not paths:
@@ -109,7 +114,7 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
         return None, None, _songs(jobs, session)
 
     def leave(request: gr.Request) -> None:
-        jobs.remove(jobs.of(str(request.session_hash)))
+        jobs.remove(jobs.of(_session(request)))
 
     with gr.Blocks(title="vocalsep", analytics_enabled=False) as page:
         gr.Markdown(
@@ -121,7 +126,6 @@ def make_page(jobs: Jobs, storage: Storage, models: Sequence[str]) -> gr.Blocks:
             label="Songs: audio or video files",
             show_label=True,
             file_count="multiple",
-            file_types=[*SUFFIXES],
             height=150,
             elem_id="files",
         )
@@ -179,24 +183,29 @@ def served(
     Raises:
       OSError: if the address is in use, or not one of this machine.
     """
-    middleware = [Middleware(Guard, storage=storage, largest=largest + 2**16, hosts=address.names)]
+    guard = Middleware(
+        Guard, storage=storage, largest=largest + 2**16, files=jobs.limits.songs, hosts=address.names
+    )
     page = make_page(jobs, storage, models)
     page.queue(default_concurrency_limit=None, max_size=256)
     try:
         _, url, _ = page.launch(
-            server_name=address.host,
+            server_name=f"[{address.host}]" if ":" in address.host else address.host,
             server_port=address.port,
             auth=address.user,
             max_file_size=largest,
             app_kwargs={
-                "middleware": middleware,
-                "routes": Songs(jobs).routes(),
+                "middleware": [guard],
+                "routes": Songs(jobs, storage).routes(),
                 "docs_url": None,
                 "redoc_url": None,
             },
             theme=gr.themes.Default(font=_FONTS, font_mono=["ui-monospace", "monospace"]),
             css=_CSS,
             head=_head(),
+            share=False,  # else it is where certain environment variables are set
+            mcp_server=False,
+            run_history=False,
             prevent_thread_lock=True,
             quiet=True,
             ssr_mode=False,

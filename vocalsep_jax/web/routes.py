@@ -6,8 +6,8 @@ there is nothing to be had. No part of an address becomes part of a path.
 
 from __future__ import annotations
 
+import contextlib
 import io
-import threading
 import time
 import urllib.parse
 import zipfile
@@ -27,11 +27,12 @@ from vocalsep_jax.audio.files import AudioError, Reader, Writer
 from vocalsep_jax.separation.stem_files import STEMS
 from vocalsep_jax.web.jobs import Job, Jobs
 from vocalsep_jax.web.spectrogram import HIGHEST, LOWEST, RANGE_DB, picture, spectrogram
+from vocalsep_jax.web.storage import Storage, StorageFullError
 
 PREFIX = "/songs"
 
-_MOST_SAMPLES = 2**20
-"""Samples of each channel that are given at a time."""
+_MOST_SAMPLES = 2**23
+"""Samples of all channels together that are given at a time."""
 
 _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -39,9 +40,8 @@ _NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 class Songs:
     """The addresses below `PREFIX`."""
 
-    def __init__(self, jobs: Jobs):
-        self._jobs = jobs
-        self._making = threading.Lock()
+    def __init__(self, jobs: Jobs, storage: Storage):
+        self._jobs, self._storage = jobs, storage
 
     def routes(self) -> list[Route]:
         """For Starlette's router."""
@@ -108,7 +108,7 @@ class Songs:
         except ValueError:
             raise HTTPException(400) from None
         assert job.result is not None  # _done looked
-        if not (0 <= start < job.result.samples and 0 < count <= _MOST_SAMPLES):
+        if not (0 <= start < job.result.samples and 0 < count * job.result.channels <= _MOST_SAMPLES):
             raise HTTPException(400)
         content = await run_in_threadpool(self._samples, job, stem, start, count)
         return Response(content, media_type="application/octet-stream", headers=_NO_STORE)
@@ -143,20 +143,36 @@ class Songs:
         path = job.outputs[stem]
         try:
             if path.suffix != ".wav":
-                with self._making:  # both stems, and several browsers, may ask for it at the same time
-                    path = _plain(path)
+                path = self._plain(job, path)
             with Reader(path) as reader:
                 parts = [np.asarray(part, "<f4") for part in reader.blocks(start, count)]
         except AudioError:
             raise HTTPException(404) from None  # removed meanwhile
+        except StorageFullError as error:
+            raise HTTPException(507, str(error)) from None
         return np.concatenate(parts).tobytes()
+
+    def _plain(self, job: Job, path: Path) -> Path:
+        """A WAV file with the samples of another format, in which one can go to any place."""
+        plain = path.with_name(f"{path.stem}.play.wav")
+        if plain.exists():
+            return plain
+        with _making(job):  # both stems, and several browsers, may ask for it at the same time
+            if not plain.exists():
+                with Reader(path) as reader:
+                    self._storage.check(2 * reader.channels * reader.frames)
+                    with Writer(plain, reader.rate, reader.channels, Encoding(), reader.frames) as writer:
+                        for block in reader.blocks():
+                            writer.write(block)
+                        writer.finish()
+        return plain
 
     def _picture(self, job: Job, what: str) -> bytes:
         kept = job.folder / f"{what}.png"
         result = job.result
         assert result is not None  # _find_done looked
-        with self._making:
-            try:
+        try:
+            with _making(job):
                 if not kept.exists():
                     if what == "mixture":
                         begin = round(job.wish.start * result.sample_rate)
@@ -165,27 +181,22 @@ class Songs:
                         levels = spectrogram(job.outputs[what], expected=result.samples)
                     kept.write_bytes(picture(levels))
                 return kept.read_bytes()
-            except (AudioError, OSError):
-                raise HTTPException(404) from None  # removed meanwhile
+        except (AudioError, OSError):
+            raise HTTPException(404) from None  # removed meanwhile
+
+
+@contextlib.contextmanager
+def _making(job: Job) -> Iterator[None]:
+    """Make something of a song's stems, in its folder, unless it was removed; one thing at a time."""
+    with job.making:
+        if job.unwanted.is_set():
+            raise HTTPException(404)
+        yield
 
 
 def _file_name(job: Job, stem: str) -> str:
     """What a stem's file is called where the browser keeps it."""
     return f"{job.title} - {stem}{job.outputs[stem].suffix}"
-
-
-def _plain(path: Path) -> Path:
-    """A WAV file with the samples of another format, in which one can go to any place."""
-    plain = path.with_name(f"{path.stem}.play.wav")
-    if not plain.exists():
-        with (
-            Reader(path) as reader,
-            Writer(plain, reader.rate, reader.channels, Encoding(), reader.frames) as writer,
-        ):
-            for block in reader.blocks():
-                writer.write(block)
-            writer.finish()
-    return plain
 
 
 class _Pipe(io.RawIOBase):

@@ -45,7 +45,7 @@ def spectrogram(path: Path, start: int = 0, count: int | None = None, *, expecte
       AudioError: if the file cannot be read.
     """
     with Reader(path) as reader:
-        size = 1 << round(np.log2(reader.rate * _WINDOW_SECONDS))
+        size = 1 << min(max(8, round(np.log2(reader.rate * _WINDOW_SECONDS))), 14)
         window = Stft(size, size // 2).window()
         places = np.linspace(0, max(0, expected - size), WIDTH * _FRAMES_A_COLUMN).astype(int)
         power = np.zeros((len(places), size // 2 + 1), np.float32)

@@ -14,7 +14,8 @@ from pathlib import Path
 _PREFIX = "vocalsep-serve-"
 _LOCK = "lock"
 _YOUNG = 60.0
-"""Seconds for which a folder without a lock may be one that is being made."""
+"""Seconds for which a folder without a lock may be one that is being made, and for which an upload that is
+under way may bring nothing."""
 
 
 class StorageFullError(Exception):
@@ -83,11 +84,13 @@ class Storage:
             path.unlink(missing_ok=True)
 
     def remove_old_uploads(self, seconds: float) -> None:
-        """Remove files that came in longer ago than that."""
+        """Remove files that came in longer ago than that, and those whose upload was broken off."""
         now = time.time()
         for path in self.uploads.glob("**/*"):
             with contextlib.suppress(OSError):  # gone, or a folder that is in use again
-                if now - path.lstat().st_mtime > seconds:
+                # Gradio moves what has come in whole to a folder of its own.
+                broken_off = path.parent == self.uploads and not path.is_dir()
+                if now - path.lstat().st_mtime > (_YOUNG if broken_off else seconds):
                     path.rmdir() if path.is_dir() else path.unlink()
 
     def close(self) -> None:
