@@ -1,3 +1,4 @@
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -73,14 +74,14 @@ def test_a_state_comes_back_bit_for_bit_where_it_was(tmp_path):
         assert a.sharding == b.sharding
 
 
-def test_only_the_newest_of_each_kind_is_kept(tmp_path):
+def test_only_the_newest_of_each_kind_are_kept(tmp_path):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2, 3):
             checkpoints.save("latest", step, *at(step), {})
         checkpoints.save("best", 2, *at(2), {})
         checkpoints.save("best", 2, *at(9), {})  # repeated: kept as it was
     folders = {k: [p.name for p in (tmp_path / "checkpoints" / k).iterdir()] for k in ("latest", "best")}
-    assert folders == {"latest": ["3"], "best": ["2"]}
+    assert {kind: sorted(steps) for kind, steps in folders.items()} == {"latest": ["2", "3"], "best": ["2"]}
     model, step = restore_model(tmp_path, at(0)[0])  # the best, where there is one
     assert step == 2
     assert_equal(model, at(2)[0])
@@ -158,8 +159,84 @@ def test_a_damaged_checkpoint_is_refused(tmp_path):
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(RunError, match="cannot be restored"):
         read_model(tmp_path)
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(RunError, match="cannot be restored"):
-        checkpoints.restore_latest(*at(0))
+    with pytest.raises(RunError, match="cannot be restored"):
+        Checkpoints(tmp_path)
+
+
+def files_of(run, step):
+    folder = checkpoint_folder(run) / "latest" / str(step)
+    items = [path for item in ("model", "training", "facts") for path in (folder / item).rglob("*")]
+    return [path for path in items if path.is_file() and path.stat().st_size]
+
+
+def flip(path):
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 16
+    path.write_bytes(content)
+
+
+def lose(path):
+    path.unlink()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+@pytest.mark.parametrize("damage", [flip, lose, cut])
+def test_the_checkpoint_before_a_damaged_one_is_taken(tmp_path, caplog, damage):
+    save(tmp_path / "sound", ("latest", 5), ("latest", 7))
+    count = len(files_of(tmp_path / "sound", 7))
+    assert count >= 6
+    for number in range(count):
+        run = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "sound", run)
+        file = files_of(run, 7)[number]
+        damage(file)
+        caplog.clear()
+        with Checkpoints(run) as checkpoints:
+            (line,) = caplog.messages
+            assert f"{file.name} is damaged); the checkpoint before it is taken" in line
+            assert checkpoints.latest_step() == 5
+            restored = checkpoints.restore_latest(*at(0))
+            checkpoints.save("latest", 7, *at(7), {"best_loss": 0.5})  # training comes there again
+        assert_equal(to_host((restored.model, restored.training)), to_host(at(5)))
+        with Checkpoints(run) as checkpoints:
+            assert checkpoints.latest_step() == 7
+
+
+def test_nothing_is_deleted_where_all_is_damaged(tmp_path):
+    save(tmp_path, ("latest", 5), ("latest", 7))
+    for step in (5, 7):
+        flip(files_of(tmp_path, step)[0])
+    with pytest.raises(RunError, match=r"latest/7: cannot be restored \(model/.* is damaged\)"):
+        Checkpoints(tmp_path)
+    assert sorted(p.name for p in (checkpoint_folder(tmp_path) / "latest").iterdir()) == ["5", "7"]
+
+
+def test_weights_that_are_not_what_they_were_are_not_read(tmp_path):
+    save(tmp_path, ("best", 5))
+    folder = checkpoint_folder(tmp_path) / "best" / "5"
+    for path in (folder / "training").rglob("*"):
+        if path.is_file():
+            flip(path)
+    assert read_model(tmp_path)[1] == 5  # which is not read for separating
+    for path in (p for p in (folder / "model").rglob("*") if p.is_file()):
+        flip(path)
+        with pytest.raises(RunError, match=r"best/5: cannot be restored \(model/.* is damaged\)"):
+            read_model(tmp_path)
+        flip(path)
+
+
+def test_a_checkpoint_of_before_there_were_digests_is_taken(tmp_path):
+    save(tmp_path, ("latest", 5), ("latest", 7))
+    (checkpoint_folder(tmp_path) / "latest" / "7" / "digests.json").unlink()
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 7
+    (checkpoint_folder(tmp_path) / "latest" / "7" / "digests.json").write_text("{")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step() == 5
 
 
 def test_any_part_of_a_model_is_saved_and_read_back(tmp_path):

@@ -3,7 +3,8 @@
 A checkpoint holds the whole training state in two items: `model` (parameters and batch statistics) and
 `training` (step, optimiser, metrics under way). Separating reads the first only. A third item, `facts`,
 holds a few plain numbers. Orbax writes under a temporary name and renames: a checkpoint that is there is
-complete.
+complete. The digests of its files, written with them, tell when it is opened whether it still is what it
+was; if it is not, there is the one before.
 """
 
 from __future__ import annotations
@@ -18,11 +19,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from vocalsep_jax.runs.digests import damaged_file, seal
 from vocalsep_jax.runs.exported import is_exported, read_weights
 from vocalsep_jax.runs.folder import RunError, checkpoint_folder
+from vocalsep_jax.runtime.data_parallel import any_process
+
+log = logging.getLogger(__name__)
 
 KINDS = ("best", "latest")
 """Which checkpoints a run keeps, in the order of preference for separating."""
+
+_ITEMS = ("model", "training", "facts")
+_KEPT = {"best": 1, "latest": 2}
+"""How many of each: a damaged latest one costs the steps since the one before, not the run."""
 
 
 @functools.cache
@@ -48,14 +57,24 @@ class Checkpoints:
     """The checkpoints of a run in training. Saving goes on in the background; `close` waits for it."""
 
     def __init__(self, run: Path):
-        """Open (or create) the checkpoints of `run`. Every process must do so."""
+        """Open (or create) the checkpoints of `run`. Every process must do so.
+
+        A latest checkpoint that is damaged is deleted, with a warning, if there is a sound one before it.
+
+        Raises:
+          RunError: if all latest checkpoints are damaged.
+        """
         ocp = _orbax()
+        self._saving: dict[str, int] = {}  # the step that is being written
         self._managers = {
             kind: ocp.CheckpointManager(
                 (checkpoint_folder(run) / kind).resolve(),
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=1,
+                    max_to_keep=_KEPT[kind],
                     create=True,
+                    async_options=ocp.AsyncOptions(
+                        post_finalization_callback=functools.partial(self._seal, kind)
+                    ),
                     # Both may be saving the same step at once: their barriers need names of their own.
                     multiprocessing_options=ocp.options.MultiprocessingOptions(
                         barrier_sync_key_prefix=kind
@@ -64,6 +83,7 @@ class Checkpoints:
             )
             for kind in KINDS
         }
+        self._delete_damaged()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -89,6 +109,8 @@ class Checkpoints:
         ocp, manager = _orbax(), self._managers[kind]
         if step in manager.all_steps():
             return
+        manager.wait_until_finished()  # `_seal` has to know which is being written
+        self._saving[kind] = step
         saved = manager.save(
             step,
             args=ocp.args.Composite(
@@ -99,6 +121,31 @@ class Checkpoints:
         )
         if not saved:  # Orbax would rather keep a later step
             raise RunError(f"{manager.directory}: holds a later step than {step}; move it away")
+
+    def _folder(self, kind: str, step: int) -> Path:
+        return Path(self._managers[kind].directory) / str(step)
+
+    def _seal(self, kind: str) -> None:
+        """Write the digests of a step whose files are complete, and not yet called as they will be."""
+        if jax.process_index() == 0:
+            (partial,) = Path(self._managers[kind].directory).glob(f"{self._saving[kind]}.*")
+            seal(partial, _ITEMS)
+
+    def _delete_damaged(self) -> None:
+        manager = self._managers["latest"]
+        damaged: dict[int, str] = {}
+        for step in sorted(manager.all_steps(), reverse=True):
+            folder = self._folder("latest", step)
+            file = damaged_file(folder) if jax.process_index() == 0 else None
+            if not any_process(file is not None):
+                break
+            damaged[step] = f"{folder}: cannot be restored ({file} is damaged)"
+        else:
+            if damaged:
+                raise RunError(damaged[max(damaged)])
+        for step, message in damaged.items():
+            log.warning("%s; the checkpoint before it is taken", message)
+            manager.delete(step)
 
     def latest_step(self) -> int | None:
         """The step of the latest checkpoint, None if there is none."""
@@ -163,6 +210,8 @@ def read_model(path: Path) -> tuple[Any, int]:
     if is_exported(path.expanduser()):
         return read_weights(path.expanduser())
     ocp, folder = _orbax(), _step_folder(path)
+    if file := damaged_file(folder, "model/"):
+        raise RunError(f"{folder}: cannot be restored ({file} is damaged)")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with (
         _one_line_errors(folder, "restored"),
