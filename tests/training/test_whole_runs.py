@@ -93,7 +93,8 @@ def raw_state(run):
     """Everything in the latest checkpoint, as arrays by name."""
     import orbax.checkpoint as ocp
 
-    (folder,) = (checkpoint_folder(run) / "latest").glob("[0-9]*")
+    steps = (checkpoint_folder(run) / "latest").glob("[0-9]*")
+    folder = max(steps, key=lambda path: int(path.name))
     with ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader:
         trees = [reader.restore(folder / item) for item in ("model", "training")]
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in jax.tree.leaves_with_path(trees)}
