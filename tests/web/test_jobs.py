@@ -131,6 +131,7 @@ def test_there_is_an_end_to_what_is_taken(place):
     place.separator.steps.release(40)
     wait_for(lambda: all(job.ended for n in range(1, 4) for job in place.jobs.of(f"user {n}")))
     mine = [bring(place, f"mine {n}") for n in range(3)]
+    wait_for(lambda: mine[0].state == "working")  # and does not wait any more
     with pytest.raises(RefusedError, match="no more than 4 songs at a time"):
         bring(place, "mine 3")
     assert len(mine) == 3
