@@ -33,7 +33,7 @@ from vocalsep_jax.data import songs as song_files
 from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
-from vocalsep_jax.separation.arguments import add_separator_options, separator_options
+from vocalsep_jax.separation.arguments import CHECKPOINT, add_separator_options, separator_options
 from vocalsep_jax.separation.separator import Separator
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         action="append",
         metavar="RUN",
-        help="a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep "
-        "models` lists (the default one of those); given several times, they are compared",
+        help=f"{CHECKPOINT} (the default one of those); given several times, they are compared",
     )
     parser.add_argument("--data", required=True, metavar="ROOT", help="folder of songs")
     parser.add_argument(

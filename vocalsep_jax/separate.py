@@ -27,7 +27,12 @@ from vocalsep_jax.audio.files import SUFFIXES
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, start_logging, terminated_as_interrupted
-from vocalsep_jax.separation.arguments import add_separator_options, seconds_of, separator_options
+from vocalsep_jax.separation.arguments import (
+    CHECKPOINT,
+    add_separator_options,
+    seconds_of,
+    separator_options,
+)
 from vocalsep_jax.separation.batch import Batch, Settings
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.stem_files import CLIP_MODES, STEMS
@@ -54,8 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--checkpoint",
         metavar="RUN",
-        help="a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep "
-        "models` lists (the default one of those)",
+        help=f"{CHECKPOINT} (the default one of those)",
     )
     parser.add_argument(
         "-o", "--out", default="separated", metavar="OUT", help="folder to write to (%(default)s)"

@@ -30,7 +30,7 @@ import numpy as np
 from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run
 from vocalsep_jax.runs.shipped import default_model, shipped_models
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
-from vocalsep_jax.separation.arguments import add_separator_options, separator_options
+from vocalsep_jax.separation.arguments import CHECKPOINT, add_separator_options, separator_options
 from vocalsep_jax.separation.separator import Separator
 
 log = logging.getLogger(__name__)
@@ -49,8 +49,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint",
         action="append",
         metavar="RUN",
-        help="a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep "
-        "models` lists; given several times, there is a choice (all that come with the package)",
+        help=f"{CHECKPOINT}; given several times, there is a choice (all that come with the package)",
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to serve at (%(default)s)")
     parser.add_argument("--port", type=int, default=7860, help="(%(default)s)")

@@ -139,7 +139,7 @@ class Checkpoints:
             file = damaged_file(folder) if jax.process_index() == 0 else None
             if not any_process(file is not None):
                 break
-            damaged[step] = f"{folder}: cannot be restored ({file} is damaged)"
+            damaged[step] = _damage(folder, file)
         else:
             if damaged:
                 raise RunError(damaged[max(damaged)])
@@ -211,7 +211,7 @@ def read_model(path: Path) -> tuple[Any, int]:
         return read_weights(path.expanduser())
     ocp, folder = _orbax(), _step_folder(path)
     if file := damaged_file(folder, "model/"):
-        raise RunError(f"{folder}: cannot be restored ({file} is damaged)")
+        raise RunError(_damage(folder, file))
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with (
         _one_line_errors(folder, "restored"),
@@ -307,6 +307,11 @@ def _one_line_errors(folder: Path, done: str) -> Iterator[None]:
     except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise RunError(f"{folder}: cannot be {done} ({reason})") from error
+
+
+def _damage(folder: Path, file: str | None) -> str:
+    """Says that a checkpoint is damaged; in which file, only the process that has looked knows."""
+    return f"{folder}: cannot be restored ({file or 'it'} is damaged)"
 
 
 def _step_folder(path: Path) -> Path:

@@ -77,13 +77,11 @@ class StatusLine:
         self._shown = time.monotonic()
 
     def due(self) -> bool:
-        """Whether the next line would be shown: ask before making one that costs something."""
+        """Whether it is time for another line; ask before showing one."""
         return time.monotonic() - self._shown >= self._interval
 
     def show(self, line: str) -> None:
-        """Show a line in the place of the last one, if it is due."""
-        if not self.due():
-            return
+        """Show a line in the place of the last one."""
         self._shown = time.monotonic()
         if self._terminal:
             self._write(line)

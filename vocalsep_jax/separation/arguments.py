@@ -10,6 +10,11 @@ from typing import Any
 from vocalsep_jax.models import DTYPES
 from vocalsep_jax.separation.separator import OVERLAP
 
+CHECKPOINT = (
+    "a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep models` lists"
+)
+"""What `--checkpoint` takes, for its help."""
+
 _ARGUMENTS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "overlap": (
         ["--overlap"],

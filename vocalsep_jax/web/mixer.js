@@ -85,10 +85,10 @@
       const tracks = Object.values(this.tracks);
       const some = tracks.some((track) => track.solo);
       for (const track of tracks) {
-        track.heard = track.muted || (some && !track.solo) ? 0 : track.gain;
         if (!track.node) continue;
-        if (glide) track.node.gain.setTargetAtTime(track.heard, this.context.currentTime, glide);
-        else track.node.gain.value = track.heard;
+        const gain = track.muted || (some && !track.solo) ? 0 : track.gain;
+        if (glide) track.node.gain.setTargetAtTime(gain, this.context.currentTime, glide);
+        else track.node.gain.value = gain;
       }
     }
 
@@ -313,10 +313,8 @@
 
     downloads() {
       const link = (href, text) => make("a", { class: "vs-button", href, download: "", text, ...this.named(text.slice(0, 4)) });
-      const stems = Object.keys(STEMS).map((stem) => {
-        const suffix = this.facts.files[stem].name.split(".").pop();
-        return link(`${this.base}/${stem}/file`, `${STEMS[stem]} (${suffix})`);
-      });
+      const stems = Object.keys(STEMS).map((stem) =>
+        link(`${this.base}/${stem}/file`, `${STEMS[stem]} (${this.facts.container})`));
       return make("div", { class: "vs-row" }, make("span", { class: "vs-note", text: "Download:" }), ...stems,
         link(`${this.base}/all.zip`, "Both (zip)"));
     }

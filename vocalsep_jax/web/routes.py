@@ -24,7 +24,7 @@ from starlette.routing import Route
 
 from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.audio.files import AudioError, Reader, Writer
-from vocalsep_jax.separation.stem_files import STEMS
+from vocalsep_jax.separation.stem_files import STEMS, Separated
 from vocalsep_jax.web.jobs import Job, Jobs
 from vocalsep_jax.web.spectrogram import HIGHEST, LOWEST, RANGE_DB, picture, spectrogram
 from vocalsep_jax.web.storage import Storage, StorageFullError
@@ -75,7 +75,7 @@ class Songs:
                 "channels": result.channels,
                 "clipped": result.clipped,
                 "start": job.wish.start,
-                "files": {stem: {"name": _file_name(job, stem)} for stem in STEMS},
+                "container": job.wish.encoding.container,
                 "picture": {"lowest": LOWEST, "highest": HIGHEST, "range": RANGE_DB},
             }
         return JSONResponse(state, headers=_NO_STORE)
@@ -87,12 +87,13 @@ class Songs:
 
     async def file(self, request: Request) -> Response:
         """A stem's file, as the command writes it."""
-        job, stem = self._done(request)
+        job, _ = self._done(request)
+        stem = _stem(request)
         return FileResponse(job.outputs[stem], filename=_file_name(job, stem), headers=_NO_STORE)
 
     async def archive(self, request: Request) -> Response:
         """Both stems in a zip, made while it is sent."""
-        job = self._find_done(request)
+        job, _ = self._done(request)
         members = {_file_name(job, stem): path for stem, path in job.outputs.items()}
         name = urllib.parse.quote(f"{job.title}.zip", safe="")
         disposition = {"Content-Disposition": f"attachment; filename*=utf-8''{name}"}
@@ -102,24 +103,22 @@ class Songs:
 
     async def samples(self, request: Request) -> Response:
         """Samples `start` to `start + count` of a stem, little-endian float32 `[S, C]`."""
-        job, stem = self._done(request)
+        job, result = self._done(request)
+        stem = _stem(request)
         try:
             start, count = (int(request.query_params.get(name, "")) for name in ("start", "count"))
         except ValueError:
             raise HTTPException(400) from None
-        assert job.result is not None  # _done looked
-        if not (0 <= start < job.result.samples and 0 < count * job.result.channels <= _MOST_SAMPLES):
+        if not (0 <= start < result.samples and 0 < count * result.channels <= _MOST_SAMPLES):
             raise HTTPException(400)
         content = await run_in_threadpool(self._samples, job, stem, start, count)
         return Response(content, media_type="application/octet-stream", headers=_NO_STORE)
 
     async def picture(self, request: Request) -> Response:
         """The spectrogram of a stem, or of the `mixture`."""
-        job = self._find_done(request)
-        what = request.path_params["stem"]
-        if what not in (*STEMS, "mixture"):
-            raise HTTPException(404)
-        content = await run_in_threadpool(self._picture, job, what)
+        job, result = self._done(request)
+        what = _stem(request, "mixture")
+        content = await run_in_threadpool(self._picture, job, result, what)
         return Response(content, media_type="image/png", headers=_NO_STORE)
 
     def _find(self, request: Request) -> Job:
@@ -128,16 +127,11 @@ class Songs:
             raise HTTPException(404)
         return job
 
-    def _find_done(self, request: Request) -> Job:
+    def _done(self, request: Request) -> tuple[Job, Separated]:
         job = self._find(request)
-        if job.state != "done":
+        if job.state != "done" or job.result is None:
             raise HTTPException(404)
-        return job
-
-    def _done(self, request: Request) -> tuple[Job, str]:
-        if (stem := request.path_params["stem"]) not in STEMS:
-            raise HTTPException(404)
-        return self._find_done(request), stem
+        return job, job.result
 
     def _samples(self, job: Job, stem: str, start: int, count: int) -> bytes:
         path = job.outputs[stem]
@@ -167,22 +161,26 @@ class Songs:
                         writer.finish()
         return plain
 
-    def _picture(self, job: Job, what: str) -> bytes:
+    def _picture(self, job: Job, result: Separated, what: str) -> bytes:
         kept = job.folder / f"{what}.png"
-        result = job.result
-        assert result is not None  # _find_done looked
+        path, begin = job.song, round(job.wish.start * result.sample_rate)
+        if what != "mixture":
+            path, begin = job.outputs[what], 0
         try:
             with _making(job):
                 if not kept.exists():
-                    if what == "mixture":
-                        begin = round(job.wish.start * result.sample_rate)
-                        levels = spectrogram(job.song, begin, result.samples, expected=result.samples)
-                    else:
-                        levels = spectrogram(job.outputs[what], expected=result.samples)
-                    kept.write_bytes(picture(levels))
+                    kept.write_bytes(picture(spectrogram(path, begin, result.samples)))
                 return kept.read_bytes()
         except (AudioError, OSError):
             raise HTTPException(404) from None  # removed meanwhile
+
+
+def _stem(request: Request, *others: str) -> str:
+    """The stem that an address names, or another thing that there is."""
+    stem: str = request.path_params["stem"]
+    if stem not in (*STEMS, *others):
+        raise HTTPException(404)
+    return stem
 
 
 @contextlib.contextmanager

@@ -30,13 +30,12 @@ _COLOURS = (
 """Of some of the 256 levels; the others lie between."""
 
 
-def spectrogram(path: Path, start: int = 0, count: int | None = None, *, expected: int = 0) -> np.ndarray:
+def spectrogram(path: Path, start: int, count: int) -> np.ndarray:
     """The spectrogram of a file in decibels, channels taken together by their power.
 
     Args:
       path: the file.
-      start, count: the part of it, in samples, as for `Reader.blocks`.
-      expected: how many samples there will be; what is missing of them stays silent.
+      start, count: the part of it, in samples; what the file does not have of it stays silent.
 
     Returns:
       float32 `[HEIGHT, WIDTH]`, the highest frequency first, the loudest of all that falls on a pixel.
@@ -47,7 +46,7 @@ def spectrogram(path: Path, start: int = 0, count: int | None = None, *, expecte
     with Reader(path) as reader:
         size = 1 << min(max(8, round(np.log2(reader.rate * _WINDOW_SECONDS))), 14)
         window = Stft(size, size // 2).window()
-        places = np.linspace(0, max(0, expected - size), WIDTH * _FRAMES_A_COLUMN).astype(int)
+        places = np.linspace(0, max(0, count - size), WIDTH * _FRAMES_A_COLUMN).astype(int)
         power = np.zeros((len(places), size // 2 + 1), np.float32)
         waiting, first, done = np.zeros((0, reader.channels), np.float32), 0, 0  # `first`: of `waiting`
 
