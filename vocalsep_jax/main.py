@@ -8,6 +8,7 @@ from __future__ import annotations
 import glob
 import importlib.util
 import logging
+import os
 import signal
 import sys
 
@@ -38,6 +39,13 @@ _MULTIHOST = flags.DEFINE_bool(
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "host:port of process 0.")
 _PROCESSES = flags.DEFINE_integer("processes", None, "Number of processes.")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
+_PEER_TIMEOUT = flags.DEFINE_integer(
+    "peer_timeout",
+    60,
+    "Seconds after which a process that does not answer is given up by the others, which then end; ten "
+    "times as many after which one that waits for the others' part of a step does.",
+    lower_bound=1,
+)
 flags.mark_flag_as_required("config")
 
 log = logging.getLogger(__name__)
@@ -50,7 +58,11 @@ def on_tpu_vm() -> bool:
 
 
 def main(argv: list[str]) -> int:
-    """Run; returns the exit code: 0 done (or at its time limit), 1 failed, 128 + n stopped by signal n."""
+    """Run; returns the exit code: 0 done (or at its time limit), 1 failed, 128 + n stopped by signal n.
+
+    One of several processes that fails does not return: leaving as usual, it would wait for the others,
+    which wait for it.
+    """
     import jax
 
     if len(argv) > 1:
@@ -63,6 +75,8 @@ def main(argv: list[str]) -> int:
             coordinator_address=_COORDINATOR.value,
             num_processes=_PROCESSES.value,
             process_id=_PROCESS_ID.value,
+            heartbeat_timeout_seconds=_PEER_TIMEOUT.value,
+            shutdown_timeout_seconds=_PEER_TIMEOUT.value,
         )
     logging.getLogger().removeHandler(absl.logging.get_absl_handler())  # we have our own
     start_logging("%(asctime)s %(message)s")
@@ -87,14 +101,25 @@ def main(argv: list[str]) -> int:
 
     use_compile_cache()
     try:
-        outcome = train_and_evaluate(config, workdir)
+        outcome = train_and_evaluate(config, workdir, stall_seconds=10 * _PEER_TIMEOUT.value)
+        return 128 + outcome.signal if outcome.signal else 0
     except (ConfigError, SongError, RunError, TrainingDivergedError) as error:
         log.error("error: %s", error)
-        return 1
+        code = 1
     except KeyboardInterrupt:  # before the first step, or a second time
         log.error("interrupted")
-        return 128 + signal.SIGINT
-    return 128 + outcome.signal if outcome.signal else 0
+        code = 128 + signal.SIGINT
+    except Exception as error:
+        if jax.process_count() == 1:
+            raise
+        if isinstance(error, jax.errors.JaxRuntimeError):  # what a collective raises
+            log.error("error: another process has failed (%s)", str(error).splitlines()[0])
+        else:
+            log.exception("error:")
+        code = 1
+    if jax.process_count() > 1:
+        os._exit(code)
+    return code
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """`python -m vocalsep_jax.main`, in processes of its own."""
 
+import functools
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -51,14 +53,19 @@ def command(*flags):
     ids=str,
 )
 def test_exit_codes(monkeypatch, caplog, outcome, code, message):
-    def train(config, workdir):
-        assert (config.name, workdir) == ("small", "runs/small")
+    def train(config, workdir, stall_seconds):
+        assert (config.name, workdir, stall_seconds) == ("small", "runs/small", 30)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
 
     config = types.SimpleNamespace(name="small")
-    for name, value in {"_CONFIG": config, "_WORKDIR": None, "_MULTIHOST": False}.items():
+    for name, value in {
+        "_CONFIG": config,
+        "_WORKDIR": None,
+        "_MULTIHOST": False,
+        "_PEER_TIMEOUT": 3,
+    }.items():
         monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
     monkeypatch.setattr(main, "start_logging", lambda *_: None)
     monkeypatch.setattr(loop, "train_and_evaluate", train)
@@ -66,7 +73,7 @@ def test_exit_codes(monkeypatch, caplog, outcome, code, message):
     assert caplog.messages == ([message] if message else [])
 
 
-def start(cache, workdir, *flags, devices=1):
+def start(cache, workdir, *flags, devices=1, largest_file=None):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONUNBUFFERED": "1",
@@ -79,6 +86,8 @@ def start(cache, workdir, *flags, devices=1):
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        preexec_fn=largest_file
+        and functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (largest_file, largest_file)),
     )
 
 
@@ -164,6 +173,24 @@ def test_wrong_flags_are_one_line(flag, message):
     assert line.startswith("error: ")
 
 
+def assert_same_history(run, other):
+    """But for rounding."""
+    two, one = read_history(run), read_history(other)
+    assert [(x["kind"], x["step"]) for x in two] == [(x["kind"], x["step"]) for x in one]
+    for a, b in zip(two, one, strict=True):
+        for name in {"loss", "soft_dice", "grad_norm", "sdr"} & b.keys():
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
+
+
+def start_pair(cache, workdir, *flags):
+    """Two processes of two devices each."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = ("--multihost", f"--coordinator=localhost:{port}", "--processes=2")
+    return [start(cache, workdir, *flags, *together, f"--process_id={n}", devices=2) for n in (0, 1)]
+
+
 @pytest.mark.slow
 def test_two_processes_train_as_one(cache, tmp_path):
     """From an encoder that is frozen for the first epoch: all that happens on several processes."""
@@ -175,28 +202,81 @@ def test_two_processes_train_as_one(cache, tmp_path):
         "--config.freeze_encoder=weights",
         "--config.unfreeze_epoch=1",
     )
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    pair = [
-        start(
-            cache,
-            tmp_path / "two",
-            *transfer,
-            "--multihost",
-            f"--coordinator=localhost:{port}",
-            "--processes=2",
-            f"--process_id={n}",
-            devices=2,
-        )
-        for n in (0, 1)
-    ]
-    for process in pair:
+    for process in start_pair(cache, tmp_path / "two", *transfer):
         finish(process)
     finish(start(cache, tmp_path / "one", *transfer, devices=4))
-    two, one = read_history(tmp_path / "two"), read_history(tmp_path / "one")
-    assert [(x["kind"], x["step"]) for x in two] == [(x["kind"], x["step"]) for x in one]
-    for a, b in zip(two, one, strict=True):
-        for name in {"loss", "soft_dice", "grad_norm", "sdr"} & b.keys():
-            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
+    assert_same_history(tmp_path / "two", tmp_path / "one")
     assert json.loads((tmp_path / "two" / "config.json").read_text())["config"]["name"] == "smoke"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_interruptible_children")
+def test_one_of_two_is_told_to_stop_and_other_devices_go_on(cache, tmp_path):
+    """Both stop at the same step; then one process of eight devices; then two again."""
+    flags = ["--config.patches_per_epoch=2400", "--config.epochs=2", "--config.checkpoint.every_steps=50"]
+    run = tmp_path / "run"
+    pair = start_pair(cache, run, *flags)
+    wait_for_checkpoint(run, pair[0], after=0)
+    pair[1].send_signal(signal.SIGTERM)
+    errors = finish(pair[0], 128 + signal.SIGTERM)
+    finish(pair[1], 128 + signal.SIGTERM)
+    stopped = checkpoint(run)
+    assert f"stopped by SIGTERM at step {stopped}, saved" in errors
+
+    one = start(cache, run, *flags, devices=8)
+    wait_for_checkpoint(run, one, after=stopped)
+    one.send_signal(signal.SIGTERM)
+    errors = finish(one, 128 + signal.SIGTERM)
+    assert (
+        f"resuming {run} at step {stopped} on 8 device(s) of 1 process(es), before 4 device(s) of 2"
+        in errors
+    )
+
+    pair = start_pair(cache, run, *flags)
+    errors = finish(pair[0])
+    finish(pair[1])
+    assert "before 8 device(s) of 1 process(es): the same samples" in errors
+    finish(start(cache, tmp_path / "whole", *flags, devices=4))
+    assert_same_history(run, tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_one_of_two_that_is_lost_ends_the_other(cache, tmp_path):
+    pair = start_pair(cache, tmp_path, "--config.patches_per_epoch=400000", "--peer_timeout=4")
+    wait_for_checkpoint(tmp_path, pair[0], after=0)
+    pair[1].kill()
+    pair[0].communicate(timeout=100)
+    assert pair[0].returncode not in (0, None)
+    pair[1].communicate()
+
+
+@pytest.mark.slow
+def test_a_second_start_in_the_same_folder_is_refused(cache, tmp_path):
+    first = start(
+        cache, tmp_path, "--config.patches_per_epoch=400000", "--config.checkpoint.every_steps=50"
+    )
+    wait_for_checkpoint(tmp_path, first, after=0)
+    errors = finish(start(cache, tmp_path), code=1)
+    assert re.search(rf"another training is running there \(process {first.pid} of .+\)", errors)
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    finish(start(cache, tmp_path, "--config.patches_per_epoch=400000", "--config.max_minutes=0.001"))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_is_one_line_and_costs_no_checkpoint(cache, tmp_path):
+    """By files that may not grow: that is as if the disk were full."""
+    flags = [
+        "--config.patches_per_epoch=400000",
+        "--config.checkpoint.every_steps=50",
+        "--config.log_every_steps=1",
+    ]
+    finish(start(cache, tmp_path, *flags, "--config.max_minutes=0.001"))
+    before = checkpoint(tmp_path)
+    errors = finish(start(cache, tmp_path, *flags, largest_file=60_000), code=1)
+    assert re.search(r"error: .*(File too large|cannot be written)", errors.splitlines()[-1])
+    saved = checkpoint(tmp_path)
+    assert saved >= before
+    errors = finish(start(cache, tmp_path, *flags, "--config.max_minutes=0.001"))
+    assert f"resuming {tmp_path} at step {saved}" in errors

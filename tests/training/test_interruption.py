@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from vocalsep_jax.training import interruption
 from vocalsep_jax.training.interruption import Interruption
 
 
@@ -57,3 +58,47 @@ def test_in_another_thread_signals_are_left_alone():
     thread.start()
     thread.join()
     assert seen == [0, before]
+
+
+class TestSeveralProcesses:
+    """As one process sees them; `tests/commands/test_main.py` has real ones."""
+
+    @pytest.fixture(autouse=True)
+    def service(self, monkeypatch):
+        """What the preemption service was asked, and the number that all stop at."""
+        asked, agreed = [], []
+
+        def reached(number):
+            asked.append(number)
+            return number in agreed
+
+        monkeypatch.setattr(interruption.jax, "process_count", lambda: 2)
+        monkeypatch.setattr(interruption.multihost_utils, "reached_preemption_sync_point", reached)
+        return asked, agreed
+
+    def test_they_stop_where_they_have_agreed_to_and_count_without_gaps(self, service):
+        asked, agreed = service
+        agreed.append(3)
+        with Interruption() as asking:
+            assert [asking.stops_here() for _ in range(3)] == [False, False, True]
+        assert asked == [1, 2, 3]
+        assert asking.signal == signal.SIGTERM
+
+    def test_sigterm_is_the_services(self):
+        before = signal.getsignal(signal.SIGTERM)
+        with Interruption():
+            assert signal.getsignal(signal.SIGTERM) is before
+
+    def test_ctrl_c_becomes_a_sigterm_for_the_service(self, service):
+        seen = []
+        before = signal.signal(signal.SIGTERM, lambda number, _: seen.append(number))
+        try:
+            with Interruption() as asking:
+                send(signal.SIGINT)
+                assert seen == [signal.SIGTERM]
+                assert not asking.stops_here()  # not before the others
+                service[1].append(2)
+                assert asking.stops_here()
+                assert asking.name == "SIGINT"
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -32,9 +33,11 @@ from vocalsep_jax.runs.history import read_history
 from vocalsep_jax.runs.record import read_record
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.training import clock, loop, monitoring
+from vocalsep_jax.training.interruption import Interruption
 from vocalsep_jax.training.loop import Outcome, TrainingDivergedError, start_training, train_and_evaluate
 from vocalsep_jax.training.plan import Plan
 from vocalsep_jax.training.transfer import encoder_part
+from vocalsep_jax.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.usefixtures("_small_network")
 
@@ -63,17 +66,17 @@ def config(songs, tmp_path_factory, _small_network):
     return lambda **changes: small_config(data__root=str(songs), data__cache=str(cache), **changes)
 
 
-class StopAt:
+class StopAt(Interruption):
     """A signal that comes once so many steps are taken."""
 
-    name = "SIGTERM"
-
     def __init__(self, training, step):
+        super().__init__()
         self._training, self._step = training, step
 
-    @property
-    def signal(self):
-        return 15 if self._training.step >= self._step else 0
+    def stops_here(self):
+        if self._training.step >= self._step:
+            self.signal = signal.SIGTERM
+        return super().stops_here()
 
 
 def train(config, run, until):
@@ -81,7 +84,7 @@ def train(config, run, until):
     run.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         training = start_training(Plan.of(config), run, stack)
-        assert training.take_steps(StopAt(training, until), time.monotonic()).step == until
+        assert training.take_steps(StopAt(training, until), Watchdog(0), time.monotonic()).step == until
 
 
 def history(run):
@@ -138,6 +141,7 @@ def test_a_run_leaves_what_is_promised(finished):
         "checkpoints",
         "figures",
         "tensorboard",
+        ".lock",
     }
     assert {p.name for p in (finished / "figures").iterdir()} == {"curves.png", "prediction.png"}
     assert all(p.stat().st_size > 10_000 for p in (finished / "figures").iterdir())

@@ -9,10 +9,9 @@ was; if it is not, there is the one before.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +20,8 @@ import numpy as np
 
 from vocalsep_jax.runs.digests import damaged_file, seal
 from vocalsep_jax.runs.exported import is_exported, read_weights
-from vocalsep_jax.runs.folder import RunError, checkpoint_folder
+from vocalsep_jax.runs.folder import RunError, checkpoint_folder, one_line_errors
+from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.runtime.data_parallel import any_process
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ def _orbax() -> Any:
     import orbax.checkpoint
 
     logging.root.handlers[:] = handlers  # importing it logs something, for which absl installs a handler
-    logging.getLogger("absl").setLevel(logging.ERROR)  # it reports every step of a save there
+    # It reports every step of a save there, and again what it raises.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     return orbax.checkpoint
 
 
@@ -62,27 +63,28 @@ class Checkpoints:
         A latest checkpoint that is damaged is deleted, with a warning, if there is a sound one before it.
 
         Raises:
-          RunError: if all latest checkpoints are damaged.
+          RunError: if all latest checkpoints are damaged, or the folder cannot be opened.
         """
         ocp = _orbax()
         self._saving: dict[str, int] = {}  # the step that is being written
-        self._managers = {
-            kind: ocp.CheckpointManager(
-                (checkpoint_folder(run) / kind).resolve(),
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=_KEPT[kind],
-                    create=True,
-                    async_options=ocp.AsyncOptions(
-                        post_finalization_callback=functools.partial(self._seal, kind)
+        with one_line_errors(checkpoint_folder(run), "opened"):
+            self._managers = {
+                kind: ocp.CheckpointManager(
+                    (checkpoint_folder(run) / kind).resolve(),
+                    options=ocp.CheckpointManagerOptions(
+                        max_to_keep=_KEPT[kind],
+                        create=True,
+                        async_options=ocp.AsyncOptions(
+                            post_finalization_callback=functools.partial(self._seal, kind)
+                        ),
+                        # Both may be saving the same step at once: their barriers need names of their own.
+                        multiprocessing_options=ocp.options.MultiprocessingOptions(
+                            barrier_sync_key_prefix=kind
+                        ),
                     ),
-                    # Both may be saving the same step at once: their barriers need names of their own.
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(
-                        barrier_sync_key_prefix=kind
-                    ),
-                ),
-            )
-            for kind in KINDS
-        }
+                )
+                for kind in KINDS
+            }
         self._delete_damaged()
 
     def __enter__(self) -> Checkpoints:
@@ -104,23 +106,23 @@ class Checkpoints:
           facts: plain numbers.
 
         Raises:
-          RunError: if there is a later checkpoint of this kind.
+          RunError: if there is a later checkpoint of this kind; if it, or one before, cannot be written.
         """
         ocp, manager = _orbax(), self._managers[kind]
         if step in manager.all_steps():
             return
-        manager.wait_until_finished()  # `_seal` has to know which is being written
-        self._saving[kind] = step
-        saved = manager.save(
-            step,
-            args=ocp.args.Composite(
-                model=ocp.args.StandardSave(model),
-                training=ocp.args.StandardSave(training),
-                facts=ocp.args.JsonSave(dict(facts)),
-            ),
-        )
-        if not saved:  # Orbax would rather keep a later step
+        if (latest := manager.latest_step()) is not None and latest > step:
             raise RunError(f"{manager.directory}: holds a later step than {step}; move it away")
+        self._wait(kind)  # `_seal` has to know which is being written
+        self._saving[kind] = step
+        items = ocp.args.Composite(
+            model=ocp.args.StandardSave(model),
+            training=ocp.args.StandardSave(training),
+            facts=ocp.args.JsonSave(dict(facts)),
+        )
+        with one_line_errors(self._folder(kind, step), "written"):
+            # Without force it would ask JAX' preemption service, to which it matters who asks how often.
+            manager.save(step, args=items, force=True)
 
     def _folder(self, kind: str, step: int) -> Path:
         return Path(self._managers[kind].directory) / str(step)
@@ -167,7 +169,7 @@ class Checkpoints:
             training=ocp.args.StandardRestore(training),
             facts=ocp.args.JsonRestore(),
         )
-        with _one_line_errors(Path(manager.directory) / str(step), "restored"):
+        with one_line_errors(Path(manager.directory) / str(step), "restored"):
             restored = manager.restore(step, args=wanted)
         return Restored(restored["model"], restored["training"], restored["facts"])
 
@@ -178,14 +180,26 @@ class Checkpoints:
                 manager.delete(step)
 
     def wait(self) -> None:
-        """Wait until everything is written; training can go on afterwards."""
-        for manager in self._managers.values():
+        """Wait until everything is written; training can go on afterwards.
+
+        Raises:
+          RunError: if it cannot be.
+        """
+        for kind in KINDS:
+            self._wait(kind)
+
+    def _wait(self, kind: str) -> None:
+        manager = self._managers[kind]
+        with one_line_errors(Path(manager.directory), "written"):
             manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait until everything is written."""
-        for manager in self._managers.values():
-            manager.close()
+        """Wait until everything is written; raises RunError if it cannot be."""
+        try:
+            self.wait()
+        finally:
+            for manager in self._managers.values():
+                manager.close()
 
 
 def has_checkpoint(run: Path) -> bool:
@@ -209,20 +223,34 @@ def read_model(path: Path) -> tuple[Any, int]:
     """
     if is_exported(path.expanduser()):
         return read_weights(path.expanduser())
-    ocp, folder = _orbax(), _step_folder(path)
+    folder = _step_folder(path)
     if file := damaged_file(folder, "model/"):
         raise RunError(_damage(folder, file))
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    with (
-        _one_line_errors(folder, "restored"),
-        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
-    ):
-        shapes = reader.metadata(folder / "model").item_metadata.tree
-        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-        model = reader.restore(folder / "model", args=ocp.args.StandardRestore(wanted))
+    model = read_item(folder, "model")
     if not _is_model(model):
         raise RunError(f"{folder}: cannot be restored (it is not a checkpoint of this software)")
     return jax.tree.map(np.asarray, model), int(folder.name) if folder.name.isdigit() else 0
+
+
+def read_item(folder: Path, item: str) -> Any:
+    """One item of a checkpoint as it was saved: a tree of arrays on this process's first device.
+
+    Args:
+      folder: of one step.
+      item: `model` or `training`.
+
+    Raises:
+      RunError: if it is not there, or damaged.
+    """
+    ocp = _orbax()
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    with (
+        one_line_errors(folder, "restored"),
+        ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
+    ):
+        shapes = reader.metadata(folder / item).item_metadata.tree
+        wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+        return reader.restore(folder / item, args=ocp.args.StandardRestore(wanted))
 
 
 def restore_model(path: Path, like: Any) -> tuple[Any, int]:
@@ -236,15 +264,19 @@ def restore_model(path: Path, like: Any) -> tuple[Any, int]:
       The same tree as NumPy arrays, and the step it was saved at.
 
     Raises:
-      RunError: if there is no checkpoint, or it is not of this network.
+      RunError: if there is no checkpoint, or it is not of this network, or not of finite numbers.
     """
     model, step = read_model(path)
     if differing := shape_differences(like, model):
         name, wanted, found = differing[0]
+        name = one_line(name[:200])
         more = f", and {len(differing) - 1} more" if len(differing) > 1 else ""
         raise RunError(
             f"{path}: cannot be restored, it is of another network ({name} is {found}, not {wanted}{more})"
         )
+    for name, x in named_arrays(model).items():
+        if not np.isfinite(x).all():
+            raise RunError(f"{path}: cannot be used, its {name} holds NaN or infinity")
     return model, step
 
 
@@ -257,7 +289,7 @@ def save_model(folder: Path, model: Any) -> None:
       RunError: if it cannot be written.
     """
     ocp = _orbax()
-    with _one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
+    with one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
         writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
 
 
@@ -297,16 +329,6 @@ def _is_module(tree: Any) -> bool:
 def shape_text(shape: Iterable[int]) -> str:
     """A shape as text, `4x4x1x64`."""
     return "x".join(map(str, shape)) or "scalar"
-
-
-@contextlib.contextmanager
-def _one_line_errors(folder: Path, done: str) -> Iterator[None]:
-    """Turn whatever Orbax raises into a RunError; `done` is what the folder cannot be."""
-    try:
-        yield
-    except Exception as error:  # Orbax has no exception of its own: a damaged file can raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise RunError(f"{folder}: cannot be {done} ({reason})") from error
 
 
 def _damage(folder: Path, file: str | None) -> str:

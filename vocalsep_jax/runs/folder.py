@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,18 @@ _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
 class RunError(Exception):
     """A run's folder cannot be used; the message names it and says what to do."""
+
+
+@contextlib.contextmanager
+def one_line_errors(path: Path, done: str) -> Iterator[None]:
+    """Turn whatever a library raises into a RunError; `done` is what the path cannot be."""
+    try:
+        yield
+    except (
+        Exception
+    ) as error:  # some libraries have no exceptions of their own: a damaged file can raise anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise RunError(f"{path}: cannot be {done} ({reason})") from error
 
 
 def config_path(run: Path) -> Path:
@@ -82,6 +96,8 @@ def read_json(path: Path) -> dict[str, Any]:
       RunError: if the file is missing, damaged, or holds something else.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe would wait for ever
+            raise RunError(f"{path}: is not a file")
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RunError(f"{path}: {error.strerror}") from error

@@ -37,6 +37,11 @@ def one_line(text: str) -> str:
     )
 
 
+def reason_of(error: BaseException) -> str:
+    """What an error says, in one line of at most 200 characters; its class if it says nothing."""
+    return one_line((str(error).strip() or type(error).__name__).splitlines()[0][:200])
+
+
 def duration(seconds: float) -> str:
     """Seconds in words: `3 h 05 min`, `12 min 30 s`, `45 s`."""
     whole = round(seconds)

@@ -25,6 +25,7 @@ from vocalsep_jax.data.crops import Batch
 from vocalsep_jax.data.feed import Feed
 from vocalsep_jax.data.placement import loudest_patch, open_songs
 from vocalsep_jax.measures.metrics import PATCH_METRICS
+from vocalsep_jax.runs import lock
 from vocalsep_jax.runs.checkpoints import Checkpoints
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime.console import duration
@@ -46,6 +47,7 @@ from vocalsep_jax.training.schedule import Due
 from vocalsep_jax.training.start import check_resumable, find_start
 from vocalsep_jax.training.step import QUALITIES, Totals, TrainState, create_state
 from vocalsep_jax.training.validation import SONG_BATCH, ValidationSong, validate_patches
+from vocalsep_jax.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +72,23 @@ class Outcome:
     signal: int = 0
 
 
-def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
+def train_and_evaluate(config: Any, workdir: str | Path, *, stall_seconds: float = 0) -> Outcome:
     """Train as `config` says, in `workdir`, going on where an earlier call stopped.
 
     Args:
       config: an ml_collections ConfigDict as `configs/base.py` gives, the same as nested dictionaries (as
         `config.json` of a run holds them), or a `vocalsep_jax.config.Config`.
       workdir: the run's folder; `docs/training.md` lists what it holds afterwards.
+      stall_seconds: with several processes, end this one (exit code 1) if it has to wait for the others
+        longer than that; 0 for any time.
 
     Returns:
       How it ended: at the last step, at the wall-clock limit, or by SIGTERM or Ctrl-C; in each case
       with the state saved.
 
     Raises:
-      ConfigError, SongError, RunError: if it cannot start; the message says what to change.
+      ConfigError, SongError, RunError: if it cannot start, or cannot be written; the message says what to
+        change.
       TrainingDivergedError: at the first loss or gradient that is not finite.
     """
     begin = time.monotonic()
@@ -92,10 +97,20 @@ def train_and_evaluate(config: Any, workdir: str | Path) -> Outcome:
         run.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{run}: cannot be made ({error.strerror})") from error
-    with contextlib.ExitStack() as stack:
-        training = start_training(Plan.of(parse(config)), run, stack)
-        with Interruption() as interruption:
-            return training.take_steps(interruption, begin)
+    watchdog = Watchdog(stall_seconds if jax.process_count() > 1 else 0)
+    try:
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(lock.held(run, writes=_writes()))
+            training = start_training(Plan.of(parse(config)), run, stack)
+            with Interruption() as interruption, watchdog:
+                return training.take_steps(interruption, watchdog, begin)
+    except OSError as error:  # the disk is full, or the folder gone
+        raise RunError(f"{error.filename or run}: {error.strerror or error}") from error
+
+
+def _writes() -> bool:
+    """Whether this process writes what all share."""
+    return jax.process_index() == 0
 
 
 def start_training(plan: Plan, run: Path, stack: contextlib.ExitStack) -> Training:
@@ -109,7 +124,7 @@ def start_training(plan: Plan, run: Path, stack: contextlib.ExitStack) -> Traini
     Raises:
       ConfigError, SongError, RunError: if it cannot start.
     """
-    config, writes = plan.config, jax.process_index() == 0
+    config, writes = plan.config, _writes()
     check_resumable(run, config)
     try:
         parallel = DataParallel(config.parallel)
@@ -210,11 +225,12 @@ class Training:
     def __post_init__(self) -> None:
         self._saved_at = time.monotonic()
 
-    def take_steps(self, interruption: Interruption, begin: float) -> Outcome:
+    def take_steps(self, interruption: Interruption, watchdog: Watchdog, begin: float) -> Outcome:
         """Take steps until the last, or until told to stop.
 
         Args:
           interruption: tells of signals.
+          watchdog: is told of progress.
           begin: when the run was started, by `time.monotonic`; its wall-clock limit counts from there.
         """
         schedule, last = self.plan.schedule, self.plan.schedule.last_step
@@ -250,6 +266,7 @@ class Training:
                 log.info("%s", progress.line(self.step, self._epoch, schedule.epochs, values))
             if due.validate:
                 self._validate()
+            watchdog.progress()
             stop, save_now = self._asked(interruption, begin, due)
             if due.checkpoint or stop or save_now:
                 self._save()
@@ -280,16 +297,17 @@ class Training:
     def _asked(self, interruption: Interruption, begin: float, due: Due) -> tuple[bool, bool]:
         """Whether to stop, and whether a checkpoint is due by time; the same on all processes.
 
-        Several processes have to agree, which takes a collective: they ask only when they log.
+        Several processes have to agree on what the clock says, which takes a collective: they ask only when
+        they log.
         """
+        stop = interruption.stops_here()
         if jax.process_count() > 1 and not due.log:
-            return False, False
+            return stop, False
         config = self.plan.config
-        minutes = (time.monotonic() - begin) / 60
-        stop = bool(interruption.signal) or 0 < config.max_minutes <= minutes
+        late = 0 < config.max_minutes <= (time.monotonic() - begin) / 60
         since = (time.monotonic() - self._saved_at) / 60
         save = 0 < config.checkpoint.every_minutes <= since
-        return any_process(stop), any_process(save)
+        return stop or any_process(late), any_process(save)
 
     def _record(self, clock: Clock) -> dict[str, Any]:
         """Fetch the totals from the device, record their means, and start new ones."""
@@ -368,7 +386,11 @@ class Training:
         self.monitor.figures(self.step, self._snapshot)
 
     def _checkpoint(self, kind: str) -> None:
-        facts = {"best_loss": self.best_loss}
+        facts = {
+            "best_loss": self.best_loss,
+            "devices": self.parallel.devices,
+            "processes": jax.process_count(),
+        }
         self.checkpoints.save(kind, self.step, self.state.variables, self.state.rest, facts)
 
     def _masks(self, magnitudes: np.ndarray) -> np.ndarray:

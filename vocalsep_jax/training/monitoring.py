@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import logging
@@ -13,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from vocalsep_jax.runs.folder import one_line_errors
 from vocalsep_jax.runs.history import history_path, read_history
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import duration
@@ -45,7 +47,8 @@ class Monitor:
         self._file = history_path(run).open("a", encoding="utf-8")
         if not self._draws:
             log.info("no figures: they need the train extra (no matplotlib)")
-        self._board = _open_board(run / "tensorboard")
+        self._board_folder = run / "tensorboard"
+        self._board = _open_board(self._board_folder)
 
     def __enter__(self) -> Monitor:
         return self
@@ -54,7 +57,11 @@ class Monitor:
         self.close()
 
     def record(self, kind: str, step: int, epoch: float, values: Mapping[str, Any]) -> None:
-        """Append a line of `kind` ("train" or "valid") to the history and to TensorBoard."""
+        """Append a line of `kind` ("train" or "valid") to the history and to TensorBoard.
+
+        Raises:
+          OSError, RunError: if that, or what TensorBoard was given before, cannot be written.
+        """
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
         self.history.append(line)
         if not self._writes:
@@ -63,7 +70,8 @@ class Monitor:
         self._file.flush()
         if self._board:
             scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
-            self._board.write_scalars(step, scalars)
+            with self._board_errors():
+                self._board.write_scalars(step, scalars)
 
     def figures(self, step: int, snapshot: Callable[[], Snapshot]) -> None:
         """Draw all `FIGURES` into `figures/`; TensorBoard gets those that it does not draw itself."""
@@ -74,20 +82,28 @@ class Monitor:
             pixels = figures.draw(draw(facts))
             figures.save(pixels, self._run / "figures" / f"{name}.png")
             if self._board and name not in _DRAWN_BY_TENSORBOARD:
-                self._board.write_images(step, {name: pixels[None]})
+                with self._board_errors():
+                    self._board.write_images(step, {name: pixels[None]})
 
     def audio(self, step: int, clips: Mapping[str, np.ndarray], sample_rate: int) -> None:
         """Send clips `[S, C]`, clipped to [-1, 1], at a sample rate in Hz, to TensorBoard."""
         if self._writes and self._board:
             batches = {name: np.clip(x, -1, 1)[None] for name, x in clips.items()}
-            self._board.write_audios(step, batches, sample_rate=sample_rate)
+            with self._board_errors():
+                self._board.write_audios(step, batches, sample_rate=sample_rate)
 
     def close(self) -> None:
-        """Wait until everything is written."""
+        """Wait until everything is written; errors as `record` has them."""
         if self._writes:
-            self._file.close()
-            if self._board:
-                self._board.close()
+            try:
+                self._file.close()
+            finally:
+                if self._board:
+                    with self._board_errors():
+                        self._board.close()
+
+    def _board_errors(self) -> contextlib.AbstractContextManager[None]:
+        return one_line_errors(self._board_folder, "written")
 
 
 def _open_board(folder: Path) -> Any:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import jax
 
 from vocalsep_jax.config import RESUMABLE_SINCE, Config, differences
 from vocalsep_jax.runs.checkpoints import Checkpoints, has_checkpoint
@@ -86,7 +88,7 @@ def find_start(
             )
         state = fresh.replace(**restored.model, **restored.training)
         step = int(to_host(state.step))
-        log.info("resuming %s at step %d", run, step)
+        log.info("resuming %s at step %d%s", run, step, _other_devices(restored.facts, parallel))
         return Start(state, step, restored.facts["best_loss"])
     log.info("%s", parameter_table(fresh.params))
     if config.init_from:
@@ -102,6 +104,15 @@ def find_start(
     if writes:
         write_record(run, RunRecord(config, songs))
     return Start(state, 0, None)
+
+
+def _other_devices(facts: dict[str, Any], parallel: DataParallel) -> str:
+    """Says so, if a run is resumed on other devices than a checkpoint's facts tell."""
+    before, now = (facts.get("devices"), facts.get("processes")), (parallel.devices, jax.process_count())
+    if None in before or before == now:
+        return ""
+    was, are = ("{} device(s) of {} process(es)".format(*count) for count in (before, now))
+    return f" on {are}, before {was}: the same samples, and the same numbers but for rounding"
 
 
 def _elsewhere(run: Path) -> str:
