@@ -1,6 +1,6 @@
 """The recipe on a TPU pod slice or several GPUs: large bfloat16 batches, almost as many patches an epoch.
 
-Command:   scripts/tpu_pod.sh NAME ZONE --config configs/tpu_pod.py --workdir SHARED ...
+Command:   scripts/tpu_pod.sh train NAME ZONE --config configs/tpu_pod.py --workdir SHARED ...
 Duration:  not measured; an epoch is 12 steps at batch 1,024.
 Expect:    what `base` gives, sooner. batch_size must be a multiple of the number of devices.
 

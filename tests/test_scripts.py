@@ -151,3 +151,100 @@ def test_the_quickstart_separates_with_the_model_that_ships_first(script, shippe
         False,
         True,
     ][-1 - shipped :]
+
+
+GCLOUD = f"""#!{sys.executable}
+import json, pathlib, sys
+root = pathlib.Path(__file__).parents[1]
+with open(root / "calls.jsonl", "a") as file:
+    file.write(json.dumps(sys.argv[4:]) + "\\n")
+states, outcomes = root / "states", root / "outcomes"
+
+def next_of(path):
+    first, *rest = path.read_text().split() or ["0"]
+    path.write_text(" ".join(rest))
+    return first
+
+if sys.argv[4] == "describe":
+    state = next_of(states)
+    sys.exit(state == "MISSING" or print(state))
+if "vocalsep_jax.main" in sys.argv[-1]:
+    sys.exit(int(next_of(outcomes)))
+"""
+
+
+class TestTpuPod:
+    """The script for pods, beside a gcloud that notes what it is called for, and answers as it is told."""
+
+    @pytest.fixture
+    def pod(self, tmp_path):
+        """Runs the script; gives its exit code, its output, and what it did to the slice."""
+        folder = tmp_path / "bin"
+        folder.mkdir()
+        for name, text in {"gcloud": GCLOUD, "git": "#!/bin/sh\n"}.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o755)
+
+        def run(*arguments, states="", outcomes=""):
+            (tmp_path / "states").write_text(states)
+            (tmp_path / "outcomes").write_text(outcomes)
+            result = subprocess.run(
+                ["bash", ROOT / "scripts" / "tpu_pod.sh", *arguments],
+                env=os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "RETRY": "0"},
+                capture_output=True,
+                text=True,
+                timeout=60,
+            )
+            calls = tmp_path / "calls.jsonl"
+            lines = calls.read_text().splitlines() if calls.exists() else []
+            done = [_in_short(json.loads(line)) for line in lines]
+            return result, [x for x in done if x != "describe"]
+
+        return run
+
+    def test_flags_reach_all_workers_as_they_are(self, pod, tmp_path):
+        result, done = pod("train", "slice", "here", "--config", "a b.py", "--workdir=gs")
+        assert (result.returncode, done) == (0, ["train"])
+        (call,) = map(json.loads, (tmp_path / "calls.jsonl").read_text().splitlines())
+        assert call[:4] == ["ssh", "slice", "--zone=here", "--worker=all"]
+        assert r"vocalsep_jax.main --multihost --config a\ b.py --workdir=gs 2>&1" in call[4]
+
+    def test_a_slice_that_is_taken_away_is_made_again_until_training_is_done(self, pod):
+        result, done = pod(
+            "keep", "slice", "here", "v5litepod-64", "--config=c",
+            states="MISSING PREEMPTED PREEMPTED MISSING READY READY",
+            outcomes="1 1 0",
+        )  # fmt: skip
+        made = ["create", "scp", "setup", "train"]
+        assert done == [*made, "delete", *made, "train"]
+        assert result.returncode == 0
+
+    def test_what_fails_on_a_slice_that_is_there_is_given_up(self, pod):
+        result, done = pod(
+            "keep", "slice", "here", "v5litepod-8", "--x", states="READY " * 6, outcomes="1 1 1"
+        )
+        assert (result.returncode, done) == (1, ["train"] * 3)
+        assert "error: training failed 3 times" in result.stderr
+
+    @pytest.mark.parametrize("command", ["setup", "train", "keep", "stop", "logs"])
+    def test_a_dry_run_does_nothing(self, pod, command):
+        more = {"train": ["--x"], "keep": ["v5litepod-8", "--x"]}.get(command, [])
+        result, done = pod("--dry-run", command, "slice", "here", *more)
+        assert (result.returncode, done) == (0, [])
+        assert "gcloud compute tpus tpu-vm" in result.stdout
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["train"], ["train", "a", "b"], ["keep", "a", "b", "c"], ["other", "a", "b"]]
+    )
+    def test_wrong_usage_says_what_there_is(self, pod, arguments):
+        result, done = pod(*arguments)
+        assert (result.returncode, done) == (2, [])
+        assert "scripts/tpu_pod.sh keep NAME ZONE TYPE FLAGS" in result.stderr
+        assert "set -euo" not in result.stderr
+
+
+def _in_short(call):
+    """What a call of gcloud was for."""
+    if call[0] != "ssh":
+        return call[0]
+    return "train" if "vocalsep_jax.main" in call[-1] else "setup"

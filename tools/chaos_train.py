@@ -46,7 +46,7 @@ from vocalsep_jax.runs.history import history_path, read_history
 from vocalsep_jax.runtime.console import duration
 
 ELASTIC = "elastic"
-PEER_TIMEOUT = 10
+PEER_TIMEOUT = 20
 """Seconds after which a process that does not answer is given up."""
 ROUNDING = 2e-3
 """Relative, of losses, between runs on other numbers of devices: the network is trained by then."""
@@ -54,10 +54,10 @@ _TIMES = ("patches_per_second", "data_wait_fraction", "seconds")
 _HUNG = 240.0
 _DISK_MEGABYTES = 24
 _CONFIG = (
-    "--config.patches_per_epoch=400",
+    "--config.patches_per_epoch=480",
     "--config.epochs=2",
-    "--config.checkpoint.every_steps=10",
-    "--config.log_every_steps=4",
+    "--config.checkpoint.every_steps=20",
+    "--config.log_every_steps=5",
     f"--peer_timeout={PEER_TIMEOUT}",
 )
 

@@ -42,9 +42,12 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, 
 _PEER_TIMEOUT = flags.DEFINE_integer(
     "peer_timeout",
     60,
-    "Seconds after which a process that does not answer is given up by the others, which then end; ten "
-    "times as many after which one that waits for the others' part of a step does.",
+    "Seconds after which a process that does not answer is given up by the others, which then end; five "
+    "times as many for all to be there at the start, ten times for one that answers but takes no step.",
     lower_bound=1,
+)
+_PROFILE = flags.DEFINE_integer(
+    "profile", 0, "Trace so many calls of the step into the run's folder, `profile`.", lower_bound=0
 )
 flags.mark_flag_as_required("config")
 
@@ -75,6 +78,7 @@ def main(argv: list[str]) -> int:
             coordinator_address=_COORDINATOR.value,
             num_processes=_PROCESSES.value,
             process_id=_PROCESS_ID.value,
+            initialization_timeout=5 * _PEER_TIMEOUT.value,
             heartbeat_timeout_seconds=_PEER_TIMEOUT.value,
             shutdown_timeout_seconds=_PEER_TIMEOUT.value,
         )
@@ -101,7 +105,9 @@ def main(argv: list[str]) -> int:
 
     use_compile_cache()
     try:
-        outcome = train_and_evaluate(config, workdir, stall_seconds=10 * _PEER_TIMEOUT.value)
+        outcome = train_and_evaluate(
+            config, workdir, stall_seconds=10 * _PEER_TIMEOUT.value, profile_calls=_PROFILE.value
+        )
         return 128 + outcome.signal if outcome.signal else 0
     except (ConfigError, SongError, RunError, TrainingDivergedError) as error:
         log.error("error: %s", error)

@@ -53,8 +53,8 @@ def command(*flags):
     ids=str,
 )
 def test_exit_codes(monkeypatch, caplog, outcome, code, message):
-    def train(config, workdir, stall_seconds):
-        assert (config.name, workdir, stall_seconds) == ("small", "runs/small", 30)
+    def train(config, workdir, stall_seconds, profile_calls):
+        assert (config.name, workdir, stall_seconds, profile_calls) == ("small", "runs/small", 30, 4)
         if isinstance(outcome, BaseException):
             raise outcome
         return outcome
@@ -65,6 +65,7 @@ def test_exit_codes(monkeypatch, caplog, outcome, code, message):
         "_WORKDIR": None,
         "_MULTIHOST": False,
         "_PEER_TIMEOUT": 3,
+        "_PROFILE": 4,
     }.items():
         monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
     monkeypatch.setattr(main, "start_logging", lambda *_: None)

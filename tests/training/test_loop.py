@@ -22,7 +22,6 @@ from vocalsep_jax.training.monitoring import Monitor
 from vocalsep_jax.training.optimizer import Phase, make_optimizer
 from vocalsep_jax.training.plan import Plan
 from vocalsep_jax.training.step import QUALITIES, Totals, TrainState
-from vocalsep_jax.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.usefixtures("_small_network")
 
@@ -36,7 +35,6 @@ class Parts:
     Attributes:
       done: what was asked.
       interruption: what tells the training of signals; one comes in the step `interrupt_in`.
-      watchdog: what is told of progress.
       nonfinite_step: the first step whose loss is not finite, 0 for none.
       losses: of the validations to come.
       scores: of the validation song, in dB, at those validations, where there is one.
@@ -45,7 +43,6 @@ class Parts:
     def __init__(self, parallel):
         self.done = []
         self.interruption, self.interrupt_in = Interruption(), 0
-        self.watchdog = Watchdog(0)
         self.nonfinite_step = 0
         self.losses, self.scores = iter([0.5, 0.4]), iter([])
         self.parallel = parallel
@@ -157,7 +154,7 @@ def training(tmp_path, parts, parallel):
 
 def test_all_is_done_when_it_is_due(training, parts):
     made = training()
-    assert made.take_steps(parts.interruption, parts.watchdog, 0.0) == Outcome(8)
+    assert made.take_steps(parts.interruption, 0.0) == Outcome(8)
     assert parts.done == [
         "step 1", "step 2", "train 2",
         "step 3", "step 4", "train 4", "valid 4", "save best 4 0.5", "save latest 4 0.5", "figures 4",
@@ -168,7 +165,7 @@ def test_all_is_done_when_it_is_due(training, parts):
 
 def test_what_is_recorded(training, parts):
     made = training(optimizer__warmup_steps=4)
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     lines = made.monitor.history
     trained, validated = lines[0], lines[-1]
     assert trained["loss"] == trained["dice"] == trained["grad_norm"] == 1  # means, not sums
@@ -183,7 +180,7 @@ def test_what_is_recorded(training, parts):
 
 def test_the_best_checkpoint_is_that_of_the_least_validation_loss(training, parts):
     parts.losses = iter([0.5, 0.6, 0.5, 0.3])
-    training(epochs=4).take_steps(parts.interruption, parts.watchdog, 0.0)
+    training(epochs=4).take_steps(parts.interruption, 0.0)
     assert [x for x in parts.done if "save" in x] == [
         "save best 4 0.5", "save latest 4 0.5", "save latest 8 0.5",
         "save latest 12 0.5", "save best 16 0.3", "save latest 16 0.3",
@@ -191,12 +188,12 @@ def test_the_best_checkpoint_is_that_of_the_least_validation_loss(training, part
 
 
 def test_a_resumed_run_takes_the_steps_that_are_left_and_knows_the_best_loss(training, parts):
-    assert training(step=5, best_loss=0.2).take_steps(parts.interruption, parts.watchdog, 0.0) == Outcome(8)
+    assert training(step=5, best_loss=0.2).take_steps(parts.interruption, 0.0) == Outcome(8)
     assert parts.done == [
         "step 6", "train 6", "step 7", "step 8", "train 8", "valid 8", "save latest 8 0.2", "figures 8",
     ]  # fmt: skip
     parts.done.clear()
-    assert training(step=8).take_steps(parts.interruption, parts.watchdog, 0.0) == Outcome(8)
+    assert training(step=8).take_steps(parts.interruption, 0.0) == Outcome(8)
     assert not parts.done
 
 
@@ -204,14 +201,14 @@ def test_a_signal_stops_after_the_step_under_way(training, parts, caplog):
     caplog.set_level("INFO")
     parts.interrupt_in = 3
     made = training(best_loss=0.2)
-    assert made.take_steps(parts.interruption, parts.watchdog, 0.0) == Outcome(3, signal.SIGTERM)
+    assert made.take_steps(parts.interruption, 0.0) == Outcome(3, signal.SIGTERM)
     assert parts.done[-4:] == ["step 3", "save latest 3 0.2", "figures 3", "wait"]
     assert "stopped by SIGTERM at step 3, saved" in caplog.messages[-1]
 
 
 def test_a_signal_in_the_last_step_stops_nothing(training, parts):
     parts.interrupt_in = 8
-    assert training().take_steps(parts.interruption, parts.watchdog, 0.0) == Outcome(8)
+    assert training().take_steps(parts.interruption, 0.0) == Outcome(8)
     assert parts.done.count("save latest 8 0.4") == 1
 
 
@@ -233,7 +230,7 @@ def test_the_wall_clock_limit_counts_from_the_start_of_the_run(training, parts, 
     minutes(104.9)
     original = parts.take
     made.train = TrainingStep(None, lambda s, n, *x: (minutes(104.9 + n / 20), original(s, n, *x))[1])
-    assert made.take_steps(parts.interruption, parts.watchdog, 100 * 60.0) == Outcome(2)
+    assert made.take_steps(parts.interruption, 100 * 60.0) == Outcome(2)
     assert "save latest 2 0.2" in parts.done
     assert "stopped by the wall-clock limit (max_minutes) at step 2" in caplog.messages[-1]
 
@@ -243,7 +240,7 @@ def test_checkpoints_come_by_time_and_by_steps_too(training, parts, minutes):
     original = parts.take
     made.train = TrainingStep(None, lambda s, n, *x: (minutes(n * 1.1), original(s, n, *x))[1])
     parts.losses = iter([0.9, 0.9])
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     # By steps at 3 and 6; by validation at 4 and 8; and two minutes after the one before, at 2.
     assert [x for x in parts.done if "save" in x] == [f"save latest {n} 0.2" for n in (2, 3, 4, 6, 8)]
 
@@ -251,7 +248,7 @@ def test_checkpoints_come_by_time_and_by_steps_too(training, parts, minutes):
 def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(training, parts):
     parts.nonfinite_step = 3
     with pytest.raises(TrainingDivergedError, match=r"not finite at step 3\b.*learning_rate"):
-        training().take_steps(parts.interruption, parts.watchdog, 0.0)
+        training().take_steps(parts.interruption, 0.0)
     assert parts.done == ["step 1", "step 2", "train 2", "step 3", "step 4"]
 
 
@@ -259,7 +256,7 @@ def test_nor_is_it_saved_between_log_lines(training, parts):
     parts.nonfinite_step = 3
     with pytest.raises(TrainingDivergedError, match="not finite at step 3"):
         training(log_every_steps=4, checkpoint__every_steps=3).take_steps(
-            parts.interruption, parts.watchdog, 0.0
+            parts.interruption, 0.0
         )
     assert parts.done == ["step 1", "step 2", "step 3"]
 
@@ -272,7 +269,7 @@ def test_a_frozen_encoder_is_set_free_at_the_change(training, parts, caplog):
     changes = {"freeze_encoder": "weights", "unfreeze_epoch": 1, "init_encoder": "encoder"}
     frozen = make_optimizer(small_config(**changes), Phase(0, True, False)).init({"up1": PARAMS["up1"]})
     made = training(opt_state=jax.tree.map(lambda x: x + 7, frozen), **changes)
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     assert wrapped == ["figures 4"]
     assert parts.done.index("step 5") == parts.done.index("figures 4") + 1
     assert "encoder: trained from step 4 on" in caplog.messages
@@ -289,7 +286,7 @@ def best_of(training, parts, *, losses=(), scores=(), song=True, **changes):
     made = training(epochs=4, **changes)
     made.song = parts if song else None
     made.monitor.audio = lambda *_: None
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     return [x.removeprefix("save best ") for x in parts.done if x.startswith("save best")]
 
 
@@ -357,7 +354,7 @@ def test_speed_is_that_of_training_alone(training, parts, monkeypatch):
     made = training()
     made.train = TrainingStep(None, lasting(2.0, parts.take))
     made.evaluate = lasting(100.0, parts.evaluate)
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     rates = [x["patches_per_second"] for x in made.monitor.history if x["kind"] == "train"]
     assert rates == pytest.approx([4.0] * 4)
 
@@ -365,7 +362,7 @@ def test_speed_is_that_of_training_alone(training, parts, monkeypatch):
 def test_steps_are_compiled_before_the_first_is_taken(training, parts):
     made = training()
     made.compiling = types.SimpleNamespace(join=lambda: parts.done.append("join"))
-    made.take_steps(parts.interruption, parts.watchdog, 0.0)
+    made.take_steps(parts.interruption, 0.0)
     assert parts.done[:2] == ["join", "step 1"]
 
 

@@ -19,7 +19,7 @@ print("done")
 
 @pytest.mark.parametrize(
     ("seconds", "every", "ends"),
-    [(0.5, "pass", 1), (10, "pass", 0), (0.5, "watchdog.progress()", 0), (0, "pass", 0)],
+    [(0.5, "pass", 1), (10, "pass", 0), (0.5, "watchdog.called(None)", 0), (0, "pass", 0)],
     ids=["stuck", "in time", "progress", "no limit"],
 )
 def test_a_process_without_progress_ends_with_an_error(seconds, every, ends):
@@ -34,6 +34,6 @@ def test_a_process_without_progress_ends_with_an_error(seconds, every, ends):
 
 
 def test_it_is_quiet_once_it_is_left():
-    program = PROGRAM.format(seconds=0.3, every="watchdog.progress()") + "time.sleep(1)"
+    program = PROGRAM.format(seconds=0.3, every="watchdog.called(None)") + "time.sleep(1)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (result.returncode, result.stderr) == (0, "")

@@ -37,7 +37,6 @@ from vocalsep_jax.training.interruption import Interruption
 from vocalsep_jax.training.loop import Outcome, TrainingDivergedError, start_training, train_and_evaluate
 from vocalsep_jax.training.plan import Plan
 from vocalsep_jax.training.transfer import encoder_part
-from vocalsep_jax.training.watchdog import Watchdog
 
 pytestmark = pytest.mark.usefixtures("_small_network")
 
@@ -84,7 +83,7 @@ def train(config, run, until):
     run.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         training = start_training(Plan.of(config), run, stack)
-        assert training.take_steps(StopAt(training, until), Watchdog(0), time.monotonic()).step == until
+        assert training.take_steps(StopAt(training, until), time.monotonic()).step == until
 
 
 def history(run):

@@ -28,6 +28,29 @@ def training_batch(songs: ResidentSongs, index: jax.Array, recipe: Recipe) -> Ba
     return patches(crops, recipe.stft)
 
 
+def wrap_training(
+    step: TrainStep, recipe: Recipe, parallel: DataParallel, steps_per_dispatch: int
+) -> CompiledStep:
+    """Compile a per-device training step on a `Batch` into one that cuts its batches from resident songs.
+
+    It maps `(state, places, songs)`, where `places` are those of this process in the global batch, uint32
+    `[B / processes]`; with several steps a dispatch, `(state, places, songs, count)`.
+    """
+
+    def one(state: Any, places: Any, songs: ResidentSongs) -> tuple[Any, Any]:
+        index = state.step.astype(jnp.uint32) * np.uint32(recipe.batch_size) + places
+        return step(state, training_batch(songs, index, recipe))
+
+    def several(state: Any, places: Any, songs: ResidentSongs, count: Any) -> tuple[Any, Any]:
+        # A loop whose length is an argument: one compiled program, however many steps are asked for.
+        start = (state, jnp.zeros((), jnp.float32))
+        return lax.fori_loop(0, count, lambda _, carry: one(carry[0], places, songs), start)
+
+    if steps_per_dispatch == 1:
+        return parallel.wrap(one, donate=True, shared=1)
+    return parallel.wrap(several, donate=True, shared=2)
+
+
 class ResidentFeed:
     """Songs on the devices, from which the compiled step cuts its own patches: nothing is sent to it.
 
@@ -62,20 +85,7 @@ class ResidentFeed:
 
     def wrap_training(self, step: TrainStep) -> CompiledStep:
         """See `Feed`."""
-        recipe = self._recipe
-
-        def one(state: Any, places: Any, songs: ResidentSongs) -> tuple[Any, Any]:
-            index = state.step.astype(jnp.uint32) * np.uint32(recipe.batch_size) + places
-            return step(state, training_batch(songs, index, recipe))
-
-        def several(state: Any, places: Any, songs: ResidentSongs, count: Any) -> tuple[Any, Any]:
-            # A loop whose length is an argument: one compiled program, however many steps are asked for.
-            start = (state, jnp.zeros((), jnp.float32))
-            return lax.fori_loop(0, count, lambda _, carry: one(carry[0], places, songs), start)
-
-        if self._steps == 1:
-            return self._parallel.wrap(one, donate=True, shared=1)
-        return self._parallel.wrap(several, donate=True, shared=2)
+        return wrap_training(step, self._recipe, self._parallel, self._steps)
 
     def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
         """See `Feed`."""

@@ -12,6 +12,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ from vocalsep_jax.training.interruption import Interruption
 from vocalsep_jax.training.monitoring import Monitor, Progress
 from vocalsep_jax.training.optimizer import Phase, carry_over
 from vocalsep_jax.training.plan import Plan, choose_songs
+from vocalsep_jax.training.profiling import Profile
 from vocalsep_jax.training.schedule import Due
 from vocalsep_jax.training.start import check_resumable, find_start
 from vocalsep_jax.training.step import QUALITIES, Totals, TrainState, create_state
@@ -72,7 +74,9 @@ class Outcome:
     signal: int = 0
 
 
-def train_and_evaluate(config: Any, workdir: str | Path, *, stall_seconds: float = 0) -> Outcome:
+def train_and_evaluate(
+    config: Any, workdir: str | Path, *, stall_seconds: float = 0, profile_calls: int = 0
+) -> Outcome:
     """Train as `config` says, in `workdir`, going on where an earlier call stopped.
 
     Args:
@@ -81,6 +85,8 @@ def train_and_evaluate(config: Any, workdir: str | Path, *, stall_seconds: float
       workdir: the run's folder; `docs/training.md` lists what it holds afterwards.
       stall_seconds: with several processes, end this one (exit code 1) if it has to wait for the others
         longer than that; 0 for any time.
+      profile_calls: calls of the step to be traced by JAX' profiler into `profile/` of the run, by the first
+        process.
 
     Returns:
       How it ended: at the last step, at the wall-clock limit, or by SIGTERM or Ctrl-C; in each case
@@ -102,8 +108,9 @@ def train_and_evaluate(config: Any, workdir: str | Path, *, stall_seconds: float
         with contextlib.ExitStack() as stack:
             stack.enter_context(lock.held(run, writes=_writes()))
             training = start_training(Plan.of(parse(config)), run, stack)
-            with Interruption() as interruption, watchdog:
-                return training.take_steps(interruption, watchdog, begin)
+            profile = Profile(run / "profile", profile_calls if _writes() else 0)
+            with Interruption() as interruption, watchdog, profile:
+                return training.take_steps(interruption, begin, (watchdog.called, profile.called))
     except OSError as error:  # the disk is full, or the folder gone
         raise RunError(f"{error.filename or run}: {error.strerror or error}") from error
 
@@ -225,13 +232,15 @@ class Training:
     def __post_init__(self) -> None:
         self._saved_at = time.monotonic()
 
-    def take_steps(self, interruption: Interruption, watchdog: Watchdog, begin: float) -> Outcome:
+    def take_steps(
+        self, interruption: Interruption, begin: float, observers: Sequence[Callable[[Any], None]] = ()
+    ) -> Outcome:
         """Take steps until the last, or until told to stop.
 
         Args:
           interruption: tells of signals.
-          watchdog: is told of progress.
           begin: when the run was started, by `time.monotonic`; its wall-clock limit counts from there.
+          observers: are given what each call of the step returns, at once.
         """
         schedule, last = self.plan.schedule, self.plan.schedule.last_step
         clock = Clock()
@@ -252,6 +261,8 @@ class Training:
             with jax.transfer_guard("disallow"):  # all that a step needs is on the devices already
                 self.state, loss = self.train.run(self.state, work.batch, *work.shared)
             self.step += work.steps
+            for observer in observers:
+                observer(loss)
             in_flight.append(loss)
             if len(in_flight) >= _IN_FLIGHT:
                 jax.block_until_ready(in_flight.popleft())
@@ -266,7 +277,6 @@ class Training:
                 log.info("%s", progress.line(self.step, self._epoch, schedule.epochs, values))
             if due.validate:
                 self._validate()
-            watchdog.progress()
             stop, save_now = self._asked(interruption, begin, due)
             if due.checkpoint or stop or save_now:
                 self._save()

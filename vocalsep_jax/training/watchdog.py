@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -18,13 +19,14 @@ class Watchdog:
     """
 
     def __init__(self, seconds: float):
-        """Allow so many seconds without a call of `progress`; 0 for any."""
+        """Allow so many seconds without a call of the step; 0 for any."""
         self._allowed = seconds
         self._left = seconds
         self._done = threading.Event()
 
-    def progress(self) -> None:
-        """Begin to count anew."""
+    def called(self, result: Any) -> None:
+        """Begin to count anew: there was a call of the step."""
+        del result
         self._left = self._allowed
 
     def __enter__(self) -> Watchdog:
