@@ -43,7 +43,7 @@ default_role = "code"  # what stands in single backticks
 # What an extra brings may be absent where only the pages are wanted.
 autodoc_mock_imports = [
     name
-    for name in ("torch", "tensorflow", "tensorflow_datasets", "clu", "ml_collections")
+    for name in ("apache_beam", "torch", "tensorflow", "tensorflow_datasets", "clu", "ml_collections")
     if importlib.util.find_spec(name) is None
 ]
 

@@ -13,18 +13,20 @@ find_python() {
   return 1
 }
 
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then  # none yet, or one left half made
-  echo "== making the virtual environment .venv"
+venv=.venv
+if [ "$1" = requirements/beam.txt ]; then venv=.venv-beam; fi  # it does not go with the others
+if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then  # none yet, or one left half made
+  echo "== making the virtual environment $venv"
   python=$(find_python) || exit 1
-  rm -rf .venv
-  "$python" -m venv .venv
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
 fi
 for requirements in "$@"; do
-  stamp=".venv/installed-$(basename "$requirements")"
+  stamp="$venv/installed-$(basename "$requirements")"
   if ! cat requirements/*.txt | cmp -s - "$stamp"; then
     echo "== installing $requirements"
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -r "$requirements"
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
     cat requirements/*.txt > "$stamp"
   fi
 done
-export PATH="$PWD/.venv/bin:$PATH"
+export PATH="$PWD/$venv/bin:$PATH"

@@ -1,4 +1,4 @@
-"""Separating, and training, where neither TensorFlow, clu, TFDS nor ml_collections are installed."""
+"""Separating, and training, where none of what the extras bring is installed."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 from vocalsep_jax.config import parse, to_fields
 
-ABSENT = ("tensorflow", "clu", "tensorflow_datasets", "ml_collections", "torch", "av")
+ABSENT = ("tensorflow", "clu", "tensorflow_datasets", "ml_collections", "torch", "av", "apache_beam")
 
 NEEDS = {
     "vocalsep_jax.coseparation.torch_files": "torch",
@@ -17,6 +17,7 @@ NEEDS = {
     "vocalsep_jax.data.tfds_songs": "tensorflow",
     "vocalsep_jax.main": "ml_collections",
     "vocalsep_jax.runtime.quiet_tensorflow": "tensorflow",
+    "vocalsep_jax.separation.catalogue": "apache_beam",
 }
 """The modules that do not import without an extra, and what they miss first. All others do."""
 

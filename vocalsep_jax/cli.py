@@ -11,6 +11,7 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 
 COMMANDS = {
     "separate": ("vocalsep_jax.separate", "split songs into vocals and the rest"),
+    "catalogue": ("vocalsep_jax.catalogue", "split many songs on an Apache Beam engine"),
     "serve": ("vocalsep_jax.serve", "a page on which songs are separated and mixed"),
     "models": ("vocalsep_jax.list_models", "list the models that come with this package"),
     "evaluate": ("vocalsep_jax.evaluate", "score checkpoints on songs whose stems are known"),

@@ -22,21 +22,28 @@ from vocalsep_jax.runtime.huge_pages import restart_with_huge_pages
 if __name__ == "__main__":
     restart_with_huge_pages()  # before anything that takes time to import
 
-from vocalsep_jax.audio.encoding import CONTAINERS, Encoding
 from vocalsep_jax.audio.files import SUFFIXES
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import one_line, start_logging, terminated_as_interrupted
 from vocalsep_jax.separation.arguments import (
     CHECKPOINT,
+    add_output_options,
     add_separator_options,
+    chosen_outputs,
     seconds_of,
     separator_options,
 )
 from vocalsep_jax.separation.batch import Batch, Settings
 from vocalsep_jax.separation.separator import Separator
-from vocalsep_jax.separation.stem_files import CLIP_MODES, STEMS
-from vocalsep_jax.separation.tracks import Outputs, absolute, find_tracks, output_files, plan_outputs
+from vocalsep_jax.separation.tracks import (
+    FILENAME,
+    Outputs,
+    absolute,
+    find_tracks,
+    output_files,
+    plan_outputs,
+)
 
 log = logging.getLogger(__name__)
 
@@ -66,39 +73,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--filename",
-        default="{track}/{stem}.{ext}",
+        default=FILENAME,
         help="of the outputs, below OUT/<model> (%(default)s)",
     )
-    stems = parser.add_mutually_exclusive_group()
-    stems.add_argument(
-        "--stems", default=",".join(STEMS), help="which to write, with commas between (%(default)s)"
-    )
-    stems.add_argument(
-        "--two-stems", choices=STEMS[:1], help="the same as --stems vocals,no_vocals, the default"
-    )
-    container = parser.add_mutually_exclusive_group()
-    for number, name in enumerate(CONTAINERS):
-        default = "" if number else ", the default"
-        container.add_argument(
-            f"--{name}", dest="container", action="store_const", const=name, help=f"write {name}{default}"
-        )
-    sample = parser.add_mutually_exclusive_group()
-    for name, what in (
-        ("int16", "16-bit samples, the default (wav, flac)"),
-        ("int24", "24-bit samples (wav, flac)"),
-        ("float32", "32-bit float samples (wav)"),
-    ):
-        sample.add_argument(f"--{name}", dest="sample", action="store_const", const=name, help=what)
-    parser.add_argument(
-        "--bitrate", type=int, metavar="KBPS", help="of mp3 (320, or the most there is) or ogg (192)"
-    )
-    parser.add_argument(
-        "--clip-mode",
-        choices=CLIP_MODES,
-        default="clamp",
-        help="what becomes of samples beyond full scale: clamp them there, rescale both stems by one "
-        "factor, or none: refuse (%(default)s; float32 holds them)",
-    )
+    add_output_options(parser)
     parser.add_argument(
         "--start", type=_seconds, default=0.0, metavar="TIME", help="seconds or [h:]m:s (0)"
     )
@@ -140,10 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     try:
-        encoding = Encoding.of(options.container, options.sample, options.bitrate)
-        stems = options.stems.split(",")
-        if unknown := set(stems) - set(STEMS):
-            raise ValueError(f"--stems: there are {', '.join(STEMS)}, no {unknown.pop()!r}")
+        stems, encoding = chosen_outputs(options)
         if options.jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {options.jobs}")
         if options.duration == 0:

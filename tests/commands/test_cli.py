@@ -23,7 +23,7 @@ def test_the_script_is_declared():
     assert (module, getattr(cli, function)) == ("vocalsep_jax.cli", cli.main)
 
 
-@pytest.mark.parametrize("command", ["", "separate", "models", "export"])
+@pytest.mark.parametrize("command", ["", "separate", "catalogue", "models", "export"])
 def test_help(command):
     result = run_script(*command.split(), "--help")
     assert result.returncode == 0

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from vocalsep_jax.runtime import disk
@@ -21,6 +25,20 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(tmp_path):
+    path = tmp_path / "a [1].wav"
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    with disk.replacing(path) as partial:
+        partial.write_text("being written")
+        abandoned = partial.with_name(partial.name.replace(str(os.getpid()), str(process.pid)))
+        others = [partial.with_name(partial.name.replace(".a", ".b")), tmp_path / "a.partial"]
+        for file in (abandoned, *others):
+            file.touch()
+        disk.remove_abandoned(path)
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, *(p.name for p in others)}
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path):

@@ -275,9 +275,9 @@ def test_nothing_is_fetched_but_what_is_due(config, tmp_path, monkeypatch, place
 
 
 def test_training_that_diverges_stops_and_names_the_step(finished, config, tmp_path):
-    """From weights that are no numbers; nothing is saved."""
+    """From weights as large as numbers get; nothing is saved."""
     (tmp_path / "start").mkdir()
-    broken = jax.tree.map(lambda x: np.full_like(x, np.nan), read_model(finished)[0])
+    broken = jax.tree.map(lambda x: np.full_like(x, 3e38), read_model(finished)[0])
     save_model(tmp_path / "start", broken)
     with pytest.raises(TrainingDivergedError, match=r"not finite at step 1\b.*learning_rate"):
         train_and_evaluate(config(init_from=str(tmp_path / "start")), tmp_path / "run")

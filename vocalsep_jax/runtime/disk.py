@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import shutil
 import stat
@@ -19,9 +20,7 @@ def replacing(path: Path) -> Iterator[Path]:
     are made as needed. Raises OSError as the file system does.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may have 255 bytes, and a character of it four.
-    digest = zlib.crc32(os.fsencode(path.name))
-    partial = path.with_name(f".{path.name[:40]}.{digest:08x}.{os.getpid()}.partial")
+    partial = path.with_name(f"{_prefix(path)}{os.getpid()}.partial")
     try:
         yield partial
         partial.replace(path)
@@ -31,6 +30,32 @@ def replacing(path: Path) -> Iterator[Path]:
         else:
             partial.unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(path: Path) -> None:
+    """Remove the temporary files for `path` that killed processes of this machine left."""
+    prefix = _prefix(path)
+    for partial in path.parent.glob(f"{glob.escape(prefix)}*.partial"):
+        process = partial.name.removeprefix(prefix).removesuffix(".partial")
+        if process.isdecimal() and not _runs(int(process)):
+            partial.unlink(missing_ok=True)
+
+
+def _prefix(path: Path) -> str:
+    """How the names of the temporary files for `path` begin; the process that writes follows."""
+    # A name may have 255 bytes, and a character of it four.
+    return f".{path.name[:40]}.{zlib.crc32(os.fsencode(path.name)):08x}."
+
+
+def _runs(process: int) -> bool:
+    """Whether there is such a process."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The command-line options of a `Separator`, for all commands that make one."""
+"""The command-line options of a `Separator` and of its outputs, for all commands that have them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import functools
 import math
 from typing import Any
 
+from vocalsep_jax.audio.encoding import CONTAINERS, Encoding
 from vocalsep_jax.models import DTYPES
 from vocalsep_jax.separation.separator import OVERLAP
+from vocalsep_jax.separation.stem_files import CLIP_MODES, STEMS
 
 CHECKPOINT = (
     "a run's folder, a checkpoint in it, an exported model, or the name of one that `vocalsep models` lists"
@@ -60,6 +62,48 @@ def add_separator_options(parser: argparse._ActionsContainer, *names: str) -> No
 def separator_options(options: argparse.Namespace) -> dict[str, Any]:
     """The keyword arguments for `Separator`, of a parser that has all of its options."""
     return {name: getattr(options, name) for name in SEPARATOR_OPTIONS}
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add those that say which stems are written, and how."""
+    stems = parser.add_mutually_exclusive_group()
+    stems.add_argument(
+        "--stems", default=",".join(STEMS), help="which to write, with commas between (%(default)s)"
+    )
+    stems.add_argument(
+        "--two-stems", choices=STEMS[:1], help="the same as --stems vocals,no_vocals, the default"
+    )
+    container = parser.add_mutually_exclusive_group()
+    for number, name in enumerate(CONTAINERS):
+        default = "" if number else ", the default"
+        container.add_argument(
+            f"--{name}", dest="container", action="store_const", const=name, help=f"write {name}{default}"
+        )
+    sample = parser.add_mutually_exclusive_group()
+    for name, what in (
+        ("int16", "16-bit samples, the default (wav, flac)"),
+        ("int24", "24-bit samples (wav, flac)"),
+        ("float32", "32-bit float samples (wav)"),
+    ):
+        sample.add_argument(f"--{name}", dest="sample", action="store_const", const=name, help=what)
+    parser.add_argument(
+        "--bitrate", type=int, metavar="KBPS", help="of mp3 (320, or the most there is) or ogg (192)"
+    )
+    parser.add_argument(
+        "--clip-mode",
+        choices=CLIP_MODES,
+        default="clamp",
+        help="what becomes of samples beyond full scale: clamp them there, rescale both stems by one "
+        "factor, or none: refuse (%(default)s; float32 holds them)",
+    )
+
+
+def chosen_outputs(options: argparse.Namespace) -> tuple[list[str], Encoding]:
+    """The stems to write and their encoding; raises ValueError if there are none such."""
+    stems = options.stems.split(",")
+    if unknown := set(stems) - set(STEMS):
+        raise ValueError(f"--stems: there are {', '.join(STEMS)}, no {unknown.pop()!r}")
+    return stems, Encoding.of(options.container, options.sample, options.bitrate)
 
 
 def seconds_of(text: str) -> float:

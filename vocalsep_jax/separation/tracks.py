@@ -12,6 +12,9 @@ from vocalsep_jax.audio.files import SUFFIXES, track_name
 Outputs = dict[str, Path]
 """Where each stem of a song goes."""
 
+FILENAME = "{track}/{stem}.{ext}"
+"""What outputs are called, below `OUT/<model>`, unless that is chosen."""
+
 
 def find_tracks(songs: Sequence[str], out: Path) -> Iterator[tuple[Path, str]]:
     """Files and their track names: the files given, and the audio files in the folders given.
