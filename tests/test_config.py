@@ -196,8 +196,13 @@ def test_whole_numbers_are_taken_for_others_and_lists_for_tuples():
         ("seed", 2**32, "seed must be a whole number, at least 0 and below 4294967296, not 4294967296"),
         ("seed", -1, "seed must be a whole number, at least 0 and below 4294967296, not -1"),
         ("batch_size", 0, "batch_size must be a whole number, at least 1, not 0"),
-        ("frequency_bins", 1, "frequency_bins must be a whole number, at least 2, not 1"),
-        ("model.width", 0, "model.width must be a whole number, at least 1, not 0"),
+        ("audio.sample_rate", 2**31,
+         "audio.sample_rate must be a whole number, from 1 to 1000000, not 2147483648"),
+        ("audio.n_fft", 2**40, "audio.n_fft must be a whole number, from 2 to 131072, not 1099511627776"),
+        ("audio.patch_frames", 2**17,
+         "audio.patch_frames must be a whole number, from 1 to 65536, not 131072"),
+        ("frequency_bins", 1, "frequency_bins must be a whole number, from 2 to 65536, not 1"),
+        ("model.width", 0, "model.width must be a whole number, from 1 to 4096, not 0"),
         ("data.gain_db", -3.0, "data.gain_db must be a number, at least 0, not -3.0"),
         ("data.voiced_share", 2, "data.voiced_share must be a number, from 0 to 1, not 2"),
         ("data.remix", -0.1, "data.remix must be a number, from 0 to 1, not -0.1"),
@@ -236,6 +241,30 @@ def test_an_entry_that_is_added_to_a_registry_can_be_chosen(monkeypatch):
     assert refused({"loss": "l4"}) == "loss must be one of mse, l1, l3, not 'l4'"
 
 
+def deep(depth):
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+LONG = {"text": "x" * 100_000, "list": [0] * 100_000, "deep": deep(100_000), "object": {"a": deep(10_000)}}
+
+
+@pytest.mark.parametrize("value", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("name", ["loss", "batch_size", "data", "unknown"])
+def test_a_message_stays_short_whatever_the_value(name, value):
+    with pytest.raises(ConfigError, match=name) as error:
+        parse({name: value})
+    assert len(str(error.value)) < 3000
+
+
+def test_a_message_stays_short_whatever_the_name():
+    with pytest.raises(ConfigError, match="no field xxx") as error:
+        parse({"x" * 100_000: 1})
+    assert len(str(error.value)) < 3000
+
+
 def test_what_is_no_section_is_no_config():
     assert refused(None) == "a config must be a section of fields, not None"
     assert refused([]) == "a config must be a section of fields, not []"
@@ -267,6 +296,9 @@ def test_a_field_that_there_is_not_is_named_with_those_there_are(field, there_ar
         ({"unfreeze_epoch": 3, "epochs": 3, "freeze_encoder": "weights"},
          ["unfreeze_epoch 3 is never reached in 3 epochs"]),
         ({"audio": {"hop": 256}}, ["audio.hop must be at most audio.n_fft / 2 = 255, not 256"]),
+        ({"audio": {"n_fft": 1022, "hop": 1}}, ["audio.hop must be at least audio.n_fft / 512, not 1"]),
+        ({"audio": {"n_fft": 65_534, "patch_frames": 256}},
+         ["audio.n_fft and audio.patch_frames", "8388608 values; at most 4194304"]),
         ({"audio": {"patch_frames": 40}},
          ["multiples of 128", "256 bins x 40 frames", "audio.n_fft", "audio.patch_frames", "model.depth"]),
         ({"audio": {"n_fft": 512}}, ["multiples of 128", "257 bins x 256 frames", "audio.n_fft"]),
@@ -463,7 +495,7 @@ def values(name, field):
     if rule.choices is not None:
         return st.sampled_from(sorted(rule.choices))
     if kind is int:
-        return st.integers(*BOUNDS.get(name, (int(rule.least), 10**9)))
+        return st.integers(*BOUNDS.get(name, (int(rule.least), int(min(rule.most, 10**9)))))
     if kind is float:
         numbers = st.floats(max(rule.least, rule.above), min(rule.most, rule.below), allow_infinity=False)
         return numbers.filter(rule.allows)

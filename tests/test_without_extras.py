@@ -117,5 +117,5 @@ except ConfigError as error:
     assert result.stderr.count("no TensorBoard records: they need the train extra") == 1
     assert result.stdout == "data.placement host needs TensorFlow: pip install 'vocalsep_jax[train]'\n"
     left = {p.name for p in (tmp_path / "run").iterdir()}
-    assert left == {"config.json", "history.jsonl", "checkpoints", "figures"}
+    assert left == {"config.json", "history.jsonl", "checkpoints", "figures", ".lock"}
     assert {p.name for p in (tmp_path / "run" / "figures").iterdir()} == {"curves.png", "prediction.png"}

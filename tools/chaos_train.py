@@ -54,10 +54,10 @@ _TIMES = ("patches_per_second", "data_wait_fraction", "seconds")
 _HUNG = 240.0
 _DISK_MEGABYTES = 24
 _CONFIG = (
-    "--config.patches_per_epoch=480",
+    "--config.patches_per_epoch=240",
     "--config.epochs=2",
-    "--config.checkpoint.every_steps=20",
-    "--config.log_every_steps=5",
+    "--config.checkpoint.every_steps=10",
+    "--config.log_every_steps=4",
     f"--peer_timeout={PEER_TIMEOUT}",
 )
 
@@ -459,7 +459,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(names) - {fault.__name__ for fault in FAULTS}:
         parser.error(f"no such fault: {', '.join(sorted(unknown))}")
     layouts = options.layouts.split(",")
-    fixed = [_layout(x) for x in layouts if x != ELASTIC] or [(1, 4)]
+    fixed = list(dict.fromkeys(_layout(x) for x in layouts if x != ELASTIC)) or [(1, 4)]
 
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)

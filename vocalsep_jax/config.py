@@ -25,13 +25,18 @@ from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
 from vocalsep_jax.models.networks import NETWORKS, Network, make_network
 from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.runtime.data_parallel import MODES
-from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of
+from vocalsep_jax.runtime.options import check_fields, checked, is_section, option, rule_of, shown
 
 FORMAT = 5
 """Number of the format that a run's `config.json` is written in."""
 
 RESUMABLE_SINCE = 3
 """First format whose runs are resumed. Older ones used another stream of samples: they are only read."""
+
+_MOST_OF_A_PATCH = 2**22
+"""Values of a patch. A config that came from elsewhere must not fill the memory; many are held at once."""
+
+_MOST_FRAMES_OF_A_SAMPLE = 512
 
 _LATER = ("network", "mixing")
 """Fields of the sections `audio` and `model` that earlier formats lack."""
@@ -54,10 +59,10 @@ class AudioOptions:
       patch_frames: frames T of a patch; 256 are about 1 s at the default hop and rate.
     """
 
-    sample_rate: int = option(44_100, least=1)
-    n_fft: int = option(510, least=2)
+    sample_rate: int = option(44_100, least=1, most=1_000_000)
+    n_fft: int = option(510, least=2, most=2**17)
     hop: int = option(172, least=1)
-    patch_frames: int = option(256, least=1)
+    patch_frames: int = option(256, least=1, most=2**16)
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ class ModelOptions:
     """
 
     network: str = option("unet", choices=NETWORKS)
-    width: int = option(64, least=1)
+    width: int = option(64, least=1, most=4096)
     depth: int = option(7, least=4, most=16)
     mixing: int = option(0, least=0)
     dtype: str = option("float32", choices=DTYPES)
@@ -218,7 +223,7 @@ class Config:
     model: ModelOptions = dataclasses.field(default_factory=ModelOptions)
     input_transform: str = option("raw", choices=INPUT_TRANSFORMS)
     frequency_scale: str = option("linear", choices=FREQUENCY_SCALES)
-    frequency_bins: int = option(256, least=2)
+    frequency_bins: int = option(256, least=2, most=2**16)
     input_norm: bool = option(False)
     batch_size: int = option(8, least=1)
     patches_per_epoch: int = option(13_000, least=1)
@@ -325,6 +330,15 @@ class Config:
             raise ValueError(
                 f"audio.hop must be at most audio.n_fft / 2 = {self.audio.n_fft // 2}, not {self.audio.hop}"
             )
+        if self.audio.n_fft > _MOST_FRAMES_OF_A_SAMPLE * self.audio.hop:
+            raise ValueError(
+                f"audio.hop must be at least audio.n_fft / {_MOST_FRAMES_OF_A_SAMPLE}, not {self.audio.hop}"
+            )
+        if (values := self.stft.bins * self.audio.patch_frames) > _MOST_OF_A_PATCH:
+            raise ValueError(
+                f"audio.n_fft and audio.patch_frames make patches of {values} values; at most "
+                f"{_MOST_OF_A_PATCH} fit into memory"
+            )
         network = self.network()
         try:
             network.check_patch(*self.patch)
@@ -405,7 +419,7 @@ def _differences(old: Any, new: Any, prefix: str) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    return repr(list(value)) if isinstance(value, tuple) else repr(value)
+    return shown(list(value) if isinstance(value, tuple) else value)
 
 
 def _sections(options: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:
@@ -421,12 +435,14 @@ def _sections(options: Any, prefix: str = "") -> Sequence[tuple[str, Any]]:
 def _section(kind: type[_Section], given: Any, prefix: str) -> _Section:
     """An options dataclass of `kind` from a mapping; ValueError names the field that is wrong."""
     if not isinstance(given, Mapping):
-        raise ValueError(f"{prefix.rstrip('.') or 'a config'} must be a section of fields, not {given!r}")
+        raise ValueError(
+            f"{prefix.rstrip('.') or 'a config'} must be a section of fields, not {shown(given)}"
+        )
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in given:
         if name not in fields:
-            shown = one_line(f"{prefix}{name}")
-            raise ValueError(f"the config has no field {shown}; there are {', '.join(fields)}")
+            path = one_line(f"{prefix}{name}"[:200])
+            raise ValueError(f"the config has no field {path}; there are {', '.join(fields)}")
     values: dict[str, Any] = {}
     for name, value in given.items():
         field = fields[name]

@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             line.clear()
             say(as_text(examination))
             _write(examination, options.json, picture)
-        except (SongError, ValueError, OSError) as error:
+        except (SongError, ValueError, OSError, RuntimeError) as error:
             log.error("error: %s", one_line(str(error)))
             return 2
         except KeyboardInterrupt:

@@ -24,7 +24,7 @@ import absl.logging
 from absl import app, flags
 from ml_collections import config_flags
 
-from vocalsep_jax.runtime.console import start_logging
+from vocalsep_jax.runtime.console import one_line, start_logging
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Config file; override fields as --config.batch_size=16.", lock_config=True
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
         )
         return 128 + outcome.signal if outcome.signal else 0
     except (ConfigError, SongError, RunError, TrainingDivergedError) as error:
-        log.error("error: %s", error)
+        log.error("error: %s", one_line(str(error)))
         code = 1
     except KeyboardInterrupt:  # before the first step, or a second time
         log.error("interrupted")
@@ -135,10 +135,16 @@ def _parse(argv: list[str]) -> list[str]:
         _ = _CONFIG.value.name  # a config file that cannot be read says so only when it is used
         return rest
     except flags.Error as error:  # its last line is the reason
-        sys.exit(f"error: {str(error).strip().splitlines()[-1].strip()}")
+        sys.exit(f"error: {_short(str(error).strip().splitlines()[-1])}")
     except (AttributeError, ImportError, KeyError, OSError, TypeError, ValueError) as error:
         text = str(error.args[0] if error.args else error).strip()
-        sys.exit(f"error: --config: {' '.join(text.splitlines())}")
+        sys.exit(f"error: --config: {_short(text)}")
+
+
+def _short(text: str) -> str:
+    """A message of absl as one line of some length: it repeats what it was given, whole."""
+    line = one_line(" ".join(text.split()))
+    return line if len(line) <= 500 else f"{line[:500]}..."
 
 
 if __name__ == "__main__":

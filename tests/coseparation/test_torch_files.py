@@ -158,3 +158,29 @@ class TestRefused:
     def test_no_state_dict(self, tmp_path):
         for content in ([1], torch.zeros(2), {1: torch.zeros(2)}):
             assert "no state dict" in self.refused(save(content, tmp_path / "x.pth"))
+
+    @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+    def test_a_number_that_says_to_be_billions(self, tmp_path, dtype):
+        state = {"weight": torch.ones(1, dtype=dtype).expand(2**40)}
+        assert "'weight' has not all the numbers" in self.refused(save(state, tmp_path / "x.pth"))
+
+    def test_an_archive_that_is_far_larger_unpacked(self, network, tmp_path):
+        plain = save(network.state_dict(), tmp_path / "plain.pth")
+        with (
+            zipfile.ZipFile(plain) as old,
+            zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as new,
+        ):
+            for member in old.infolist():
+                new.writestr(member.filename, old.read(member))
+            new.writestr("archive/more", bytes(2**28))
+        assert "far larger unpacked" in self.refused(tmp_path / "bomb.pth")
+
+    def test_a_pipe(self, tmp_path):
+        os.mkfifo(tmp_path / "x.pth")
+        assert "is a pipe" in self.refused(tmp_path / "x.pth")
+
+
+def test_numbers_that_are_kept_with_the_other_sign(tmp_path):
+    state = {"weight": torch._neg_view(torch.ones(3))}
+    loaded, _, _ = torch_files.load(save(state, tmp_path / "x.pth"))
+    np.testing.assert_array_equal(loaded["weight"], -np.ones(3))

@@ -158,6 +158,25 @@ def test_folders_without_songs(tmp_path, song_root):
         songs.check_trainable(find_library(song_root / "test"))
 
 
+@pytest.mark.parametrize("find", [find_library, find_instrumentals])
+@pytest.mark.parametrize("name", ["x" * 5000, "~nobody-of-this-name/songs"])
+def test_folders_that_cannot_be(find, name):
+    with pytest.raises(SongError, match="cannot be looked at"):
+        find(name)
+
+
+def test_a_file_that_goes_away_while_it_is_looked_at(song_root, monkeypatch):
+    make = songs._song
+
+    def song(name, load, files):
+        files["vocals"].unlink()
+        return make(name, load, files)
+
+    monkeypatch.setattr(songs, "_song", song)
+    with pytest.raises(SongError, match=r"vocals\.wav: cannot be looked at \(No such file"):
+        find_library(song_root)
+
+
 def test_two_files_for_one_stem(song_root):
     folder = song_root / "train" / "A - One"
     soundfile.write(folder / "vocals.flac", tone(440, 1), 8000)

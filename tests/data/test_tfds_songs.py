@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 
@@ -91,6 +93,63 @@ def test_what_killed_processes_and_older_versions_left_is_cleaned_up(library, tm
     again = tfds_songs.prepare(library, 8000, cache)["train"]
     assert [p.name for p in folder.glob("song_chunks/*")] == ["2.0.0"]
     np.testing.assert_array_equal(again.table.samples, store.table.samples)
+
+
+def noted(**changes):
+    """A change of what the cache notes of its first training song."""
+
+    def change(folder):
+        path = folder / "metadata.json"
+        content = json.loads(path.read_text())
+        content["songs"]["train"][0] |= changes
+        path.write_text(json.dumps(content))
+
+    return change
+
+
+def cut(folder):
+    """The records end in the middle."""
+    (records,) = folder.glob("*-train.*")
+    records.write_bytes(records.read_bytes()[: records.stat().st_size // 2])
+
+
+def copies(library, cache):
+    """All that a cache holds."""
+    return [MemoryStore.copy_of(store) for store in tfds_songs.prepare(library, 8000, cache).values()]
+
+
+DAMAGES = {
+    "deep metadata": lambda folder: (folder / "metadata.json").write_text("[" * 100_000 + "]" * 100_000),
+    "no info": lambda folder: (folder / "dataset_info.json").write_text('{"splits": 3}'),
+    "a pipe": lambda folder: os.mkfifo(folder / "pipe"),
+    "terabytes": noted(samples=2**40),
+    "a length that is text": noted(samples="1"),
+    "another place": noted(first_chunk=7),
+    "voice beyond the end": noted(voiced=[10**9]),
+    "no scale": noted(scale=-1.0),
+    "no field": noted(more=1),
+    "cut": cut,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_cache_is_named_and_what_to_do(library, tmp_path, damage):
+    tfds_songs.prepare(library, 8000, tmp_path / "cache")
+    (folder,) = (tmp_path / "cache").iterdir()
+    damage(folder / "song_chunks" / "2.0.0")
+    with pytest.raises(SongError) as error:
+        copies(library, tmp_path / "cache")
+    (line,) = str(error.value).splitlines()
+    assert line.startswith(f"{folder}: the song cache is damaged (")
+    assert line.endswith("); delete it, it is made again")
+
+
+def test_a_cache_that_does_not_tell_its_songs_is_made_again(library, tmp_path):
+    tfds_songs.prepare(library, 8000, tmp_path / "cache")
+    (metadata,) = (tmp_path / "cache").rglob("metadata.json")
+    metadata.write_text("{}")
+    store = tfds_songs.prepare(library, 8000, tmp_path / "cache")["train"]
+    np.testing.assert_array_equal(store.table.samples, [16_000, 32_000])
 
 
 def test_an_unreadable_song_leaves_no_cache(song_root, library, tmp_path):

@@ -1,3 +1,4 @@
+import json
 import shutil
 from typing import Any, NamedTuple
 
@@ -276,3 +277,27 @@ def test_differences_of_shapes():
     b = {"x": np.zeros((3, 2)), "w": np.zeros(1), "same": np.ones(())}
     assert shape_differences(a, b) == [("x", "2x3", "3x2"), ("y/z", "4", "absent"), ("w", "absent", "1")]
     assert [shape_text(x) for x in ((), (3,), (4, 4, 1, 64))] == ["scalar", "3", "4x4x1x64"]
+
+
+def test_arrays_far_larger_than_their_files_are_not_read(tmp_path):
+    zeros = {"params": {"down1": {"kernel": np.zeros(2**25, np.float32)}}, "batch_stats": {}}
+    save_model(tmp_path, zeros)
+    with pytest.raises(RunError, match=r"cannot be restored \(its arrays say to have 0\.134 GB"):
+        read_model(tmp_path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    model = {"params": {"down1": {"bias": np.full(2, value, np.float32)}}, "batch_stats": {}}
+    save_model(tmp_path, model)
+    with pytest.raises(RunError, match="its params/down1/bias holds NaN or infinity"):
+        restore_model(tmp_path, model)
+
+
+def test_a_run_that_orbax_cannot_open_is_told(tmp_path):
+    save(tmp_path, ("latest", 1))
+    metadata = checkpoint_folder(tmp_path) / "latest" / "1" / "_CHECKPOINT_METADATA"
+    content = json.loads(metadata.read_text()) | {"commit_timestamp_nsecs": 10**30}
+    metadata.write_text(json.dumps(content))
+    with pytest.raises(RunError, match="checkpoints: cannot be opened"):
+        Checkpoints(tmp_path)

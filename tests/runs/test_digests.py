@@ -1,4 +1,5 @@
 import json
+import os
 
 import pytest
 
@@ -34,7 +35,7 @@ def test_what_is_not(folder, name):
     assert damaged_file(folder) == name
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"a/one": 5}', "\xff"])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"a/one": 5}', "\xff", "[" * 100_000])
 def test_digests_that_are_damaged(folder, content):
     (folder / DIGESTS).write_text(content, encoding="latin-1")
     assert damaged_file(folder) in (DIGESTS, "a/one")
@@ -42,3 +43,20 @@ def test_digests_that_are_damaged(folder, content):
 
 def test_what_was_never_sealed(tmp_path):
     assert damaged_file(tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["a/../../outside", "/etc/hosts", "a/\0", "a/\ud800", "a/one\ntwo"])
+def test_names_that_nobody_sealed(folder, name):
+    (folder / DIGESTS).write_text(json.dumps({name: "0"}))
+    assert damaged_file(folder) == DIGESTS
+
+
+def test_what_would_be_waited_for_is_not_read(folder):
+    (folder / DIGESTS).unlink()
+    os.mkfifo(folder / "a" / "pipe")
+    assert damaged_file(folder, "a/") == "a/pipe"
+    assert damaged_file(folder, "b/") is None
+    (folder / "b" / "loop").symlink_to("loop")
+    assert damaged_file(folder, "b/") == "b/loop"
+    os.mkfifo(folder / DIGESTS)
+    assert damaged_file(folder) == DIGESTS

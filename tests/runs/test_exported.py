@@ -1,6 +1,9 @@
 import hashlib
 import io
 import json
+import os
+import warnings
+import zipfile
 
 import numpy as np
 import pytest
@@ -79,15 +82,46 @@ def test_a_file_that_is_cut_off_or_missing(tmp_path):
     assert told(read_weights, tmp_path).endswith("model.json: No such file or directory")
 
 
-def pickled():
+def archive(*members, compression=zipfile.ZIP_STORED):
+    """A zip archive of names and contents."""
     buffer = io.BytesIO()
-    np.savez(buffer, x=np.array([{}], object))
+    with warnings.catch_warnings(action="ignore"), zipfile.ZipFile(buffer, "w", compression) as file:
+        for name, content in members:
+            file.writestr(name, content)
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("content", [b"", b"text", pickled()], ids=["empty", "text", "objects"])
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def says(shape):
+    """The header of an array of that shape, and nothing behind it."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+
+
+ONE = npy(np.ones(3, np.float32))
+NO_WEIGHTS = {
+    "empty": b"",
+    "text": b"text",
+    "objects": archive(("x.npy", npy(np.array([{}], object)))),
+    "float64": archive(("x.npy", npy(np.ones(3)))),
+    "terabytes": archive(("x.npy", says((2**40,)))),
+    "too short": archive(("x.npy", says((3,)))),
+    "a header of brackets": archive(("x.npy", says("[" * 5000))),
+    "a bomb": archive(("x.npy", says((2**26,)) + bytes(2**28)), compression=zipfile.ZIP_DEFLATED),
+    "twice": archive(("x.npy", ONE), ("x.npy", ONE)),
+    "in an array": archive(("x.npy", ONE), ("x/y.npy", ONE)),
+    "in the way": archive(("x/y.npy", ONE), ("x.npy", ONE)),
+}
+
+
+@pytest.mark.parametrize("content", NO_WEIGHTS.values(), ids=NO_WEIGHTS)
 def test_files_that_are_no_weights(tmp_path, content):
-    """Their checksum is right; nothing in them is run."""
+    """Their checksum is right; nothing in them is run, nor takes more memory than the file."""
     (tmp_path / "weights.npz").write_bytes(content)
     facts = {"step": 7, "weights": {"sha256": hashlib.sha256(content).hexdigest()}}
     (tmp_path / "model.json").write_text(json.dumps(facts))
@@ -101,6 +135,7 @@ def test_files_that_are_no_weights(tmp_path, content):
         ("[]", "damaged (it holds no object)"),
         ("{}", "tells neither step nor checksum"),
         ('{"step": 3, "weights": 3}', "tells neither step nor checksum"),
+        ('{"step": Infinity, "weights": {"sha256": ""}}', "tells neither step nor checksum"),
     ],
 )
 def test_facts_that_are_damaged(tmp_path, facts, message):
@@ -109,3 +144,15 @@ def test_facts_that_are_damaged(tmp_path, facts, message):
     assert message in told(read_weights, tmp_path)
     if "damaged" in message:
         assert message in told(read_facts, tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_facts_that_are_no_file(tmp_path, make):
+    make(tmp_path / "model.json")
+    assert told(read_facts, tmp_path).endswith("model.json: is not a file")
+
+
+def test_arrays_by_columns_are_read(tmp_path):
+    kernel = np.asfortranarray(ARRAYS["params/down1/kernel"])
+    write(tmp_path, {"params/down1/kernel": kernel}, "float32")
+    np.testing.assert_array_equal(read_weights(tmp_path)[0]["params"]["down1"]["kernel"], kernel)

@@ -61,6 +61,7 @@ def nested(depth):
         ({"format": FORMAT}, "not the config of a run$"),
         ({"config": {}, "format": 99}, r"written by a newer version \(format 99, this reads 5\)"),
         ({"config": {}, "format": "2"}, "written by a newer version"),
+        ({"config": {}, "format": "x" * 100_000}, r"a newer version \(format 'x{90,100}\.\.\.x{90,100}', "),
         ({"config": 3, "format": FORMAT}, r"not the config of a run \(it holds no fields\)"),
         ({"config": FIELDS | {"epochs": "3"}, "format": FORMAT}, r"\(epochs must be a whole number, "),
         ({"config": FIELDS | {"epochs": 10**400}, "format": FORMAT}, r"\(epochs x patches_per_epoch must "),

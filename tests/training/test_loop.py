@@ -255,9 +255,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_is_not_saved(training, parts
 def test_nor_is_it_saved_between_log_lines(training, parts):
     parts.nonfinite_step = 3
     with pytest.raises(TrainingDivergedError, match="not finite at step 3"):
-        training(log_every_steps=4, checkpoint__every_steps=3).take_steps(
-            parts.interruption, 0.0
-        )
+        training(log_every_steps=4, checkpoint__every_steps=3).take_steps(parts.interruption, 0.0)
     assert parts.done == ["step 1", "step 2", "step 3"]
 
 

@@ -9,7 +9,6 @@ case S. The exit code is 1 if a promise was broken.
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 import tempfile
@@ -17,16 +16,12 @@ from pathlib import Path
 
 from tools.fuzz_separate.cases import Case
 from tools.fuzz_separate.running import fuzz
+from tools.fuzzing import finish, parser
 
 
 def main() -> int:
     """The command; returns its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.fuzz_separate", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--count", type=int, default=2000, help="cases (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first case (%(default)s)")
-    options = parser.parse_args()
+    options = parser("python -m tools.fuzz_separate", __doc__, 2000).parse_args()
     logging.getLogger().addHandler(logging.NullHandler())  # the command's messages are looked at, not shown
 
     def report(number: int, case: Case) -> None:
@@ -35,10 +30,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         kinds, broken = fuzz(options.count, options.seed, Path(folder), report)
-    for kind, number in sorted(kinds.items()):
-        print(f"{number:6}  {kind}")
-    print(f"{options.count} cases, {len(broken)} violations")
-    return 1 if broken else 0
+    return finish({"kinds": kinds}, options.count, broken)
 
 
 if __name__ == "__main__":

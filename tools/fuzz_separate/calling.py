@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import io
-import logging
 import resource
-import signal
-import traceback
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import vocalsep_jax
 from tools.fuzz_separate.cases import Case
+from tools.fuzzing import TimeLimit, escaped, logged_errors, time_limit
 from vocalsep_jax import separate
 
 TIME_LIMIT = 30
 """Seconds that a call may take."""
-
-
-class TimeLimit(BaseException):
-    """A call took too long; nothing may take it for an error of its own."""
 
 
 @dataclass
@@ -54,12 +45,13 @@ def call(case: Case) -> Called | None:
     code: int | None = None
     try:
         with (
-            _errors() as errors,
+            logged_errors() as errors,
             _warnings(case),
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(io.StringIO()),
             contextlib.chdir(case.inputs),
-            _limits(TIME_LIMIT, case.file_limit),
+            time_limit(TIME_LIMIT),
+            _file_limit(case.file_limit),
         ):
             try:
                 code = separate.main(arguments)
@@ -71,9 +63,7 @@ def call(case: Case) -> Called | None:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{Path(place.filename).name}:{place.lineno}"
-        case.problems.append(f"escaped: {type(error).__name__}: {error} ({where})")
+        case.problems.append(escaped(error))
     if code is None:
         return None
     stdout.flush()
@@ -98,28 +88,6 @@ def one_network() -> Iterator[None]:
         yield
 
 
-class _Records(logging.Handler):
-    """Collects messages of errors."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-@contextlib.contextmanager
-def _errors() -> Iterator[list[str]]:
-    """The list that the project's messages of errors come to within."""
-    logger, records = logging.getLogger(vocalsep_jax.__name__), _Records()
-    logger.addHandler(records)
-    try:
-        yield records.messages
-    finally:
-        logger.removeHandler(records)
-
-
 @contextlib.contextmanager
 def _warnings(case: Case) -> Iterator[None]:
     """Warnings within are problems of the case."""
@@ -134,22 +102,12 @@ def _warnings(case: Case) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _limits(seconds: int, file_size: int | None) -> Iterator[None]:
-    """Bounds on time and on the size of a file; a write beyond it fails as on a full disk."""
-
-    def stop(*_: object) -> None:
-        raise TimeLimit
-
-    before = signal.signal(signal.SIGALRM, stop)
+def _file_limit(file_size: int | None) -> Iterator[None]:
+    """A bound on the size of a file; a write beyond it fails as on a full disk."""
     size = resource.getrlimit(resource.RLIMIT_FSIZE)
-    faulthandler.dump_traceback_later(seconds + 60, exit=True, file=2)  # for what no signal interrupts
-    signal.alarm(seconds)
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, size[1]))
     try:
         yield
     finally:
-        signal.alarm(0)
         resource.setrlimit(resource.RLIMIT_FSIZE, size)
-        faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)

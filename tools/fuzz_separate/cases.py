@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from tools.fuzz_separate.formats import STEM_FILE_SUFFIX
+from tools.fuzzing import Chances
 from vocalsep_jax.audio import files
 from vocalsep_jax.separation.stem_files import STEMS
-
-_Item = TypeVar("_Item")
 
 
 @dataclass
@@ -50,7 +48,7 @@ class Song:
 
 
 @dataclass
-class Case:
+class Case(Chances):
     """One call of the command, and what is known of it.
 
     Attributes:
@@ -125,14 +123,6 @@ class Case:
     def shown(self, path: Path) -> Path:
         """An input as the command is to name it."""
         return path.relative_to(self.inputs) if self.relative else path
-
-    def pick(self, choices: Sequence[_Item]) -> _Item:
-        """One of them."""
-        return choices[int(self.rng.integers(len(choices)))]
-
-    def chance(self, share: float) -> bool:
-        """True in so many cases."""
-        return bool(self.rng.random() < share)
 
 
 def is_folder(path: Path) -> bool:

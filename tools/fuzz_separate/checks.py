@@ -13,6 +13,7 @@ from tools.fuzz_separate.cases import Case, is_folder
 from tools.fuzz_separate.expected import Expected, must_succeed
 from tools.fuzz_separate.output_checks import check_outputs
 from tools.fuzz_separate.reader import by_libsndfile
+from tools.fuzzing import is_one_line
 
 
 @dataclass
@@ -60,7 +61,7 @@ def check(case: Case, called: Called, before: Mapping[Path, int]) -> None:
         wrong(f"exit code {called.code}")
     errors = [e for e in called.errors if not e.endswith("songs failed")]
     for error in errors:
-        if len(error.splitlines()) != 1 or not error.startswith("error: ") or len(error) > 3000:
+        if not is_one_line(error) or not error.startswith("error: "):
             wrong(f"not one line: {error!r}")
     there = [p for p in case.out.rglob("*") if p.is_file()] if case.out.is_dir() else []
     written = {p for p in there if before.get(p) != p.stat().st_mtime_ns}

@@ -10,13 +10,13 @@ from pathlib import Path
 from tools.fuzz_separate.cases import Case, Song
 from tools.fuzz_separate.formats import CONTAINERS, STEM_FILE_SUFFIX
 from tools.fuzz_separate.sounds import (
-    damage,
     have_pyav,
     write_any,
     write_container,
     write_plain,
     write_sound,
 )
+from tools.fuzzing import damage
 from vocalsep_jax.audio import files, pyav
 
 NAMES = (

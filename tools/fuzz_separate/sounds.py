@@ -124,36 +124,6 @@ def write_container(case: Case, path: Path, suffix: str) -> tuple[str, bool | No
         return kind, True
 
 
-def damage(case: Case, path: Path) -> str:
-    """Damage a file; gives how."""
-    content = bytearray(path.read_bytes())
-    how = case.pick(
-        ("truncated", "bit flips", "zeroed", "header", "header", "tail", "inserted", "appended")
-    )
-    if not content:
-        return how
-    if how == "truncated":
-        del content[case.rng.integers(len(content)) :]
-    elif how == "bit flips":
-        for place in case.rng.integers(len(content), size=case.rng.integers(1, 50)):
-            content[place] ^= 1 << int(case.rng.integers(8))
-    elif how == "zeroed":
-        start = int(case.rng.integers(len(content)))
-        count = min(int(case.rng.integers(1, 4000)), len(content) - start)
-        content[start : start + count] = bytes(count)
-    elif how in ("header", "tail"):  # MP4's index is at the end
-        most = min(len(content), 64 if how == "header" else 800)
-        for place in case.rng.integers(most, size=case.rng.integers(1, 5)):
-            content[place if how == "header" else len(content) - 1 - place] = case.pick(
-                (0, 1, 127, 128, 255, int(case.rng.integers(256)))
-            )
-    else:
-        start = len(content) if how == "appended" else int(case.rng.integers(len(content)))
-        content[start:start] = case.rng.bytes(int(case.rng.integers(1, 3000)))
-    path.write_bytes(content)
-    return how
-
-
 def _write(path: Path, samples: np.ndarray, rate: int, container: str, subtype: str) -> None:
     """Write `[S, C]`; raises LibsndfileError if libsndfile has no such combination."""
     form = "OGG" if container == "OPUS" else container

@@ -30,6 +30,9 @@ _ENCODER = "audionet_convlayer"
 _DECODERS = ("audionet_upconvlayer", "upconvlayer")
 """What the keys of a decoder begin with: of the published one, and of ours as `to_torch` writes it."""
 
+_MOST_LISTED = 10
+"""Keys of a kind that a message names."""
+
 _COUNTER = "1.num_batches_tracked"
 _AXES = {"down": (2, 3, 1, 0), "up": (2, 3, 0, 1)}
 """From PyTorch's kernel layouts, (out, in, H, W) down and (in, out, H, W) up, to (H, W, in, out)."""
@@ -169,7 +172,7 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> TorchNetwork:
 
     Raises:
       ConversionError: unless its keys and shapes are exactly those of an encoder (of 5 or 7 layers, or of
-        as many as a network of ours can have) and of its decoder or none; the message lists all that are
+        as many as a network of ours can have) and of its decoder or none; the message lists what is
         missing, unexpected or misshapen.
     """
     if not any(key.startswith((_ENCODER, *_DECODERS)) for key in shapes):
@@ -199,7 +202,8 @@ def identify(shapes: Mapping[str, tuple[int, ...]]) -> TorchNetwork:
         if key in shapes and shapes[key] != shape
     ]
     problems = [
-        f"{what}: {', '.join(keys)}"
+        f"{what}: {', '.join(keys[:_MOST_LISTED])}"
+        + (f" and {len(keys) - _MOST_LISTED} more" if len(keys) > _MOST_LISTED else "")
         for what, keys in (("missing", missing), ("unexpected", extra), ("misshapen", misshapen))
         if keys
     ]

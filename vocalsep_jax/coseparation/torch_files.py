@@ -19,6 +19,9 @@ from vocalsep_jax.runtime import disk
 
 VERSION = torch.__version__
 
+_MOST_PACKED = 20
+"""By how much weights may be larger than the archive that they are packed in."""
+
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
     """Read a state dict; nothing in the file is executed.
@@ -34,6 +37,8 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], set[str], str]:
       ConversionError: if it cannot be read, or holds anything but a state dict of tensors.
     """
     try:
+        if path.is_fifo():  # reading one would wait for ever
+            raise ConversionError(f"{path}: is a pipe, not a file")
         with path.open("rb"):  # what is wrong after this is wrong with its contents
             pass
     except OSError as error:
@@ -113,9 +118,12 @@ def _check_archive(path: Path) -> bool:
     if not zipfile.is_zipfile(path):  # before PyTorch 1.6
         return False
     with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if sum(member.file_size for member in members) > _MOST_PACKED * path.stat().st_size:
+            raise RuntimeError("it says to be far larger unpacked than weights can be")
         if damaged := archive.testzip():
             raise RuntimeError(f"the checksum of {damaged!r} is wrong")
-        return all(member.compress_type == zipfile.ZIP_STORED for member in archive.infolist())
+        return all(member.compress_type == zipfile.ZIP_STORED for member in members)
 
 
 def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
@@ -123,12 +131,14 @@ def _arrays(state: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], set[str]]:
     for key, x in state.items():
         if not isinstance(x, torch.Tensor) or x.layout != torch.strided or x.is_quantized or x.is_complex():
             raise ConversionError(f"{key!r} is no plain tensor of real numbers")
+        if x.device.type != "cpu" or x.numel() * x.element_size() > x.untyped_storage().nbytes():
+            raise ConversionError(f"{key!r} has not all the numbers that it says")
         if x.is_floating_point():
             dtypes.add(str(x.dtype).removeprefix("torch."))
             x = x.float()
         elif x.ndim:  # only counters are integers
             raise ConversionError(f"{key!r} is of {x.dtype}, not of floating point numbers")
-        arrays[key] = x.detach().numpy()
+        arrays[key] = x.detach().resolve_neg().numpy()
     return arrays, dtypes
 
 

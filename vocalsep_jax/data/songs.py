@@ -17,11 +17,12 @@ Axis letters: `S` samples, `C` channels. Sample values are floats with full scal
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -155,15 +156,18 @@ def find_library(
       seed: of the random choice.
 
     Raises:
-      SongError: if there is no such folder, there are no songs in it, two songs of one split have the same
-        name, no song with a voice has a name in `valid_names`, or the instrumentals are not there, or have
-        names of songs.
+      SongError: if there is no such folder, it cannot be looked at, there are no songs in it, two songs of
+        one split have the same name, no song with a voice has a name in `valid_names`, or the instrumentals
+        are not there, or have names of songs.
     """
-    root = Path(root).expanduser()
-    if not root.is_dir():
-        raise SongError(f"{root}: no such folder; give the folder that holds the songs")
-    has_splits = any((root / s).is_dir() for s in SPLITS)
-    found = {s: _find_songs(root / s if has_splits else root) for s in SPLITS[: None if has_splits else 1]}
+    with _one_line_errors(root):
+        root = Path(root).expanduser()
+        if not root.is_dir():
+            raise SongError(f"{root}: no such folder; give the folder that holds the songs")
+        has_splits = any((root / s).is_dir() for s in SPLITS)
+        found = {
+            s: _find_songs(root / s if has_splits else root) for s in SPLITS[: None if has_splits else 1]
+        }
     train, valid = list(found["train"]), list(found.get("valid", ()))
     if not train and not valid and not found.get("test"):
         raise SongError(
@@ -214,11 +218,12 @@ def find_instrumentals(folder: str | Path) -> list[Song]:
     """The music without a voice in a folder: its audio files, and its songs that are accompaniment alone.
 
     Raises:
-      SongError: if there is none, or two have the same name.
+      SongError: if there is none, two have the same name, or the folder cannot be looked at.
     """
-    folder = Path(folder).expanduser()
-    found = [_voiceless(path.stem, path) for path in instrumental_files(folder)]
-    found += [song for song in _find_songs(folder) if song.voiceless]
+    with _one_line_errors(folder):
+        folder = Path(folder).expanduser()
+        found = [_voiceless(path.stem, path) for path in instrumental_files(folder)]
+        found += [song for song in _find_songs(folder) if song.voiceless]
     if not found:
         raise SongError(f"{folder}: holds no music without a voice: no audio file, no accompaniment alone")
     if twice := sorted({n for n in names(found) if names(found).count(n) > 1}):
@@ -236,6 +241,17 @@ def instrumental_files(folder: Path) -> list[Path]:
         raise SongError(f"{folder}: no such folder; give the folder that holds music without a voice")
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and p.suffix.lower() in SUFFIXES]
     return [p for p in files if not p.name.startswith(".") and not p.name.endswith(STEM_FILE_SUFFIX)]
+
+
+@contextlib.contextmanager
+def _one_line_errors(folder: str | Path) -> Iterator[None]:
+    """Turn what happens while a folder is looked through into a SongError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:  # RuntimeError: of a user there is not
+        where = getattr(error, "filename", None) or folder
+        reason = getattr(error, "strerror", None) or error
+        raise SongError(f"{where}: cannot be looked at ({reason}); was it moved just now?") from error
 
 
 def check_trainable(library: Library) -> None:

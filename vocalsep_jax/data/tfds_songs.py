@@ -17,6 +17,7 @@ import functools
 import hashlib
 import io
 import logging
+import math
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ import vocalsep_jax.runtime.quiet_tensorflow  # noqa: F401, before TFDS imports 
 from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_song, song_count, with_progress
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.data.songs import Library, SongError
+from vocalsep_jax.runtime.console import reason_of
 
 import tensorflow_datasets as tfds  # isort: skip
 
@@ -40,7 +42,6 @@ CHUNK = 65_536
 _RECORDS_KEPT = 32
 """Number of records that a store remembers."""
 
-_MADE_AGAIN = "delete it, it is made again"
 DEFAULT_CACHE = "~/.cache/vocalsep_jax/songs"
 
 
@@ -117,6 +118,7 @@ class ChunkStore:
     scales: np.ndarray
     _first_chunks: np.ndarray
     _source: Any
+    _folder: Path
 
     def read(self, stem: str, song: int, start: int, samples: int) -> np.ndarray:
         """As `SongStore.read`.
@@ -128,13 +130,10 @@ class ChunkStore:
         end = min(start + samples, length)
         out = np.zeros((2, samples), np.int16)
         for chunk in range(start // CHUNK, -(-end // CHUNK)):
-            try:
+            with _one_line_errors(self._folder):
                 example = self._record(int(self._first_chunks[song]) + chunk)
-            except Exception as error:  # the readers of records raise errors of many kinds
-                reason = str(error).strip().splitlines()[0][:200]
-                raise SongError(f"the song cache is damaged ({reason}); {_MADE_AGAIN}") from error
-            if (example["song"], example["chunk"]) != (song, chunk):
-                raise SongError(f"the song cache is out of order; {_MADE_AGAIN}")
+                if (example["song"], example["chunk"]) != (song, chunk):
+                    raise ValueError("it is out of order")
             first, last = max(start, chunk * CHUNK), min(end, (chunk + 1) * CHUNK)
             piece = example[stem][:, first - chunk * CHUNK : last - chunk * CHUNK]
             out[:, first - start : last - start] = piece
@@ -160,7 +159,7 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
       A store for each of `train` and `valid`.
 
     Raises:
-      SongError: if a song cannot be read or the cache cannot be written.
+      SongError: if a song cannot be read, or the cache cannot be written or is damaged.
     """
     fingerprint = library.fingerprint(SPLITS)
     source = library.source if not Path(library.source).is_dir() else str(Path(library.source).resolve())
@@ -174,16 +173,40 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / ".lock"):
-            builder = SongChunks(data_dir=str(folder))
-            if builder.is_prepared() and builder.info.metadata.get("fingerprint") != fingerprint:
-                log.warning("songs in %s have changed: preparing them anew", library.source)
-                shutil.rmtree(builder.data_dir)
-            if not SongChunks(data_dir=str(folder)).is_prepared():
+            found = _fingerprint(folder)
+            if found != fingerprint:
+                if found is not None:
+                    log.warning("songs in %s have changed: preparing them anew", library.source)
                 _write(library, sample_rate, folder)
-            builder = SongChunks(data_dir=str(folder))
     except OSError as error:
         raise SongError(f"{folder}: cannot hold prepared songs ({error.strerror})") from error
-    return {split: _store(builder, split) for split in SPLITS}
+    with _one_line_errors(folder):
+        builder = SongChunks(data_dir=str(folder))
+        return {split: _store(builder, split, folder) for split in SPLITS}
+
+
+def _fingerprint(folder: Path) -> str | None:
+    """The fingerprint of the songs in a cache folder; None if there are none yet.
+
+    Raises:
+      SongError: if it is damaged.
+    """
+    with _one_line_errors(folder):
+        if odd := [p.name for p in folder.rglob("*") if not (p.is_file() or p.is_dir())]:
+            raise ValueError(f"{odd[0]} is no file")  # reading a pipe would wait for ever
+        builder = SongChunks(data_dir=str(folder))
+        return str(builder.info.metadata.get("fingerprint")) if builder.is_prepared() else None
+
+
+@contextlib.contextmanager
+def _one_line_errors(folder: Path) -> Iterator[None]:
+    """Turn whatever TFDS raises into a SongError."""
+    try:
+        yield
+    except Exception as error:  # the readers of records have errors of many kinds
+        raise SongError(
+            f"{folder}: the song cache is damaged ({reason_of(error)}); delete it, it is made again"
+        ) from error
 
 
 def _write(library: Library, sample_rate: int, folder: Path) -> None:
@@ -197,16 +220,39 @@ def _write(library: Library, sample_rate: int, folder: Path) -> None:
         builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
 
 
-def _store(builder: SongChunks, split: str) -> ChunkStore:
-    """A split of a data set that has been written."""
-    songs = builder.info.metadata["songs"][split]
+def _store(builder: SongChunks, split: str, folder: Path) -> ChunkStore:
+    """A split of a data set that has been written; raises ValueError if what is noted of it cannot be."""
+    songs = [_SongNote(**note) for note in builder.info.metadata["songs"][split]]
+    source = builder.as_data_source(split) if songs else None
+    firsts = np.cumsum([0, *(-(-song.samples // CHUNK) for song in songs)], dtype=np.int64)
+    if [song.first_chunk for song in songs] != firsts[:-1].tolist() or firsts[-1] != len(source or ()):
+        raise ValueError("other songs are noted than there are")
     return ChunkStore(
-        table=SongTable.of([s["samples"] for s in songs], [s["voiced"] for s in songs]),
-        names=tuple(s["name"] for s in songs),
-        scales=np.array([s["scale"] for s in songs], np.float32),
-        _first_chunks=np.array([s["first_chunk"] for s in songs], np.int64),
-        _source=builder.as_data_source(split) if songs else None,
+        table=SongTable.of([song.samples for song in songs], [np.array(song.voiced) for song in songs]),
+        names=tuple(song.name for song in songs),
+        scales=np.array([song.scale for song in songs], np.float32),
+        _first_chunks=firsts,
+        _source=source,
+        _folder=folder,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class _SongNote:
+    """What the cache notes of a song; raises ValueError if that cannot be."""
+
+    name: str
+    samples: int
+    scale: float
+    first_chunk: int
+    voiced: list[int]
+
+    def __post_init__(self) -> None:
+        numbers = [self.samples, self.first_chunk, *self.voiced]
+        if not isinstance(self.name, str) or any(type(x) is not int for x in numbers):
+            raise ValueError("what is noted of a song is of other types")
+        if not all(0 <= first < self.samples for first in self.voiced) or not 0 < self.scale < math.inf:
+            raise ValueError("what is noted of a song cannot be")
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +33,11 @@ KINDS = ("best", "latest")
 _ITEMS = ("model", "training", "facts")
 _KEPT = {"best": 1, "latest": 2}
 """How many of each: a damaged latest one costs the steps since the one before, not the run."""
+
+_MOST_PACKED = 100
+"""By how much a checkpoint's arrays may be larger than its files, beyond `_SMALL` bytes."""
+
+_SMALL = 2**26
 
 
 @functools.cache
@@ -249,8 +255,17 @@ def read_item(folder: Path, item: str) -> Any:
         ocp.Checkpointer(ocp.StandardCheckpointHandler()) as reader,
     ):
         shapes = reader.metadata(folder / item).item_metadata.tree
+        _check_size(shapes, folder / item)
         wanted = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
         return reader.restore(folder / item, args=ocp.args.StandardRestore(wanted))
+
+
+def _check_size(shapes: Any, folder: Path) -> None:
+    """Raise ValueError for arrays far larger than their files: they would fill the memory with nothing."""
+    said = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
+    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    if said > _SMALL + _MOST_PACKED * held:
+        raise ValueError(f"its arrays say to have {said / 1e9:.3g} GB, of {held / 1e9:.3g} GB of files")
 
 
 def restore_model(path: Path, like: Any) -> tuple[Any, int]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.console import one_line
 
 DIGESTS = "digests.json"
 
@@ -22,24 +24,40 @@ def seal(folder: Path, parts: Sequence[str]) -> None:
 def damaged_file(folder: Path, part: str = "") -> str | None:
     """The first file that is not as it was when the folder was sealed; None if all are, or it never was.
 
+    A pipe, or a link to nothing, is damage in any folder.
+
     Args:
       folder: what `seal` was given.
       part: one of its folders, as `model/`; all if empty.
     """
-    try:
-        digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-        wanted = {name: digest for name, digest in digests.items() if name.startswith(part)}
-    except FileNotFoundError:
+    for found in (folder / part).rglob("*"):
+        if not (found.is_file() or found.is_dir()):  # reading a pipe would wait for ever
+            return one_line(found.relative_to(folder).as_posix())
+    path = folder / DIGESTS
+    if not os.path.lexists(path):
         return None
-    except (OSError, ValueError, AttributeError):
+    if not path.is_file():
+        return DIGESTS
+    try:
+        digests = json.loads(path.read_text(encoding="utf-8"))
+        wanted = {name: digest for name, digest in digests.items() if name.startswith(part)}
+    except (OSError, ValueError, AttributeError, RecursionError):
         return DIGESTS
     for name, digest in wanted.items():
+        if not _is_inside(name):
+            return DIGESTS
         try:
             if _digest(folder / name) != digest:
                 return name
         except OSError:
             return name
     return None
+
+
+def _is_inside(name: str) -> bool:
+    """Whether `seal` may have written a name; others may lead out of the folder."""
+    path = PurePosixPath(name)
+    return name.isprintable() and not path.is_absolute() and ".." not in path.parts
 
 
 def _digest(path: Path) -> str:

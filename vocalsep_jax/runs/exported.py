@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from vocalsep_jax.runs.folder import RunError, read_json
+from vocalsep_jax.runtime.console import reason_of
 
 FACTS = "model.json"
 WEIGHTS = "weights.npz"
@@ -68,22 +70,49 @@ def read_weights(folder: Path) -> tuple[dict[str, Any], int]:
         raise RunError(f"{path}: {error.strerror}") from error
     try:
         step, checksum = int(facts["step"]), facts["weights"]["sha256"]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise RunError(f"{folder / FACTS}: tells neither step nor checksum of the weights") from error
     if hashlib.sha256(content).hexdigest() != checksum:
         raise RunError(f"{path}: damaged, its SHA-256 is not the one in {FACTS}; get the model again")
     tree: dict[str, Any] = {}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            for name in arrays.files:
-                *above, last = name.split("/")
-                place = tree
-                for part in above:
-                    place = place.setdefault(part, {})
-                place[last] = arrays[name].astype(np.float32)
-    except (ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{path}: not the weights of a model ({error})") from error
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            stored = all(member.compress_type == zipfile.ZIP_STORED for member in members)
+            if not stored or sum(member.file_size for member in members) > len(content):
+                raise ValueError("its arrays are not stored as they are")
+            for member in members:
+                _put(tree, member.filename.removesuffix(".npy"), _array(archive.read(member)))
+    except Exception as error:  # a damaged archive can raise anything
+        raise RunError(f"{path}: not the weights of a model ({reason_of(error)})") from error
     return tree, step
+
+
+def _put(tree: dict[str, Any], name: str, array: np.ndarray) -> None:
+    """Put an array in its place; ValueError if that is taken, or cannot be."""
+    *above, last = name.split("/")
+    place = tree
+    for part in above:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ValueError(f"{name!r} lies in an array")
+    if last in place:
+        raise ValueError(f"{name!r} is there twice")
+    place[last] = array
+
+
+def _array(content: bytes) -> np.ndarray:
+    """A float32 copy of the array in a `.npy` file; takes no memory for what the file does not hold."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("an array is of another format")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype not in WEIGHT_DTYPES:
+        raise ValueError(f"an array is of {dtype}")
+    values = np.frombuffer(content, dtype, offset=file.tell())
+    if len(values) != math.prod(shape):
+        raise ValueError("an array is not as large as it says")
+    return values.reshape(shape, order="F" if by_columns else "C").astype(np.float32)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:

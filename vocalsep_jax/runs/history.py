@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vocalsep_jax.runs.folder import RunError
+from vocalsep_jax.runtime.console import reason_of
 
 Line = dict[str, Any]
 """What one line holds: `kind`, `step`, `epoch`, and numbers by name."""
@@ -24,13 +25,27 @@ def read_history(run: Path) -> list[Line]:
     """The lines of `history.jsonl`; a last line cut off by a crash is left out.
 
     Raises:
-      RunError: if another line is damaged.
+      RunError: if another line is damaged, or it is no file.
     """
     path = history_path(run)
     if not path.exists():
         return []
     try:
+        if not path.is_file():  # reading a pipe would wait for ever
+            raise ValueError("it is no file")
         lines = path.read_text(encoding="utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if line]
-    except ValueError as error:
-        raise RunError(f"{path}: damaged ({error}); repair it, or move it away") from error
+        return [_line(line) for line in lines[:-1] if line]
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: damaged ({reason_of(error)}); repair it, or move it away") from error
+
+
+def _line(text: str) -> Line:
+    """What a line holds; raises ValueError if it is none."""
+    line = json.loads(text)
+    if (
+        not isinstance(line, dict)
+        or not isinstance(line.get("kind"), str)
+        or type(line.get("step")) is not int
+    ):
+        raise ValueError(f"a line without kind and step: {text}")
+    return line

@@ -13,6 +13,7 @@ from pathlib import Path
 from vocalsep_jax.config import FORMAT, Config, ConfigError, parse_run, to_fields
 from vocalsep_jax.runs.folder import RunError, config_path, package_versions, read_json
 from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime.options import shown
 
 SongLengths = dict[str, list[tuple[str, int]]]
 """By split, the name and the samples of each song."""
@@ -45,7 +46,7 @@ def read_record(run: Path) -> RunRecord:
         raise RunError(f"{path}: not the config of a run")
     number = content.get("format", 0)
     if not isinstance(number, int) or number > FORMAT:
-        raise RunError(f"{path}: written by a newer version (format {number}, this reads {FORMAT})")
+        raise RunError(f"{path}: written by a newer version (format {shown(number)}, this reads {FORMAT})")
     try:
         songs = {
             split: [(str(name), int(samples)) for name, samples in listed]

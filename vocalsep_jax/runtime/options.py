@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import reprlib
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
@@ -37,7 +38,7 @@ class Rule(NamedTuple):
         if self.choices is not None:
             return f"one of {', '.join(map(str, self.choices))}"
         if self.least > -math.inf and self.most < math.inf:
-            return f"from {self.least:g} to {self.most:g}"
+            return f"from {_number(self.least)} to {_number(self.most)}"
         if self.least > -math.inf and self.below < math.inf:
             return f"at least {self.least:g} and below {_number(self.below)}"
         bounds = [
@@ -115,7 +116,7 @@ def checked(value: Any, field: dataclasses.Field[Any], path: str) -> Any:
         allowed = (
             rule.text() if rule.choices is not None else ", ".join(filter(None, (words[kind], rule.text())))
         )
-        raise ValueError(f"{path} must be {allowed}, not {value!r}")
+        raise ValueError(f"{path} must be {allowed}, not {shown(value)}")
     return converted
 
 
@@ -124,6 +125,16 @@ def check_fields(options: Any, prefix: str = "") -> None:
     for field in dataclasses.fields(options):
         if not is_section(field):
             checked(getattr(options, field.name), field, prefix + field.name)
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: as Python writes it, but in one line of some length."""
+    short = reprlib.Repr()
+    short.maxlevel, short.maxlong = 3, 500
+    short.maxstring = short.maxother = 200
+    short.maxlist = short.maxtuple = short.maxdict = 20
+    text = short.repr(value)
+    return text if len(text) <= 1000 else f"{text[:1000]}..."
 
 
 def is_section(field: dataclasses.Field[Any]) -> bool:

@@ -85,7 +85,7 @@ def train_and_evaluate(
       workdir: the run's folder; `docs/training.md` lists what it holds afterwards.
       stall_seconds: with several processes, end this one (exit code 1) if it has to wait for the others
         longer than that; 0 for any time.
-      profile_calls: calls of the step to be traced by JAX' profiler into `profile/` of the run, by the first
+      profile_calls: calls of the step that JAX' profiler traces into `profile/` of the run, on the first
         process.
 
     Returns:

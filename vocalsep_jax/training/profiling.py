@@ -39,7 +39,7 @@ class Profile:
         self._end()
 
     def _end(self) -> None:
-        if self._calls and _SETTLED <= self._seen:
+        if self._calls and self._seen >= _SETTLED:
             jax.profiler.stop_trace()
             log.info("a trace of %d calls of the step: %s", self._seen - _SETTLED, self._folder)
             self._calls = 0
