@@ -54,10 +54,10 @@ _TIMES = ("patches_per_second", "data_wait_fraction", "seconds")
 _HUNG = 240.0
 _DISK_MEGABYTES = 24
 _CONFIG = (
-    "--config.patches_per_epoch=240",
+    "--config.patches_per_epoch=640",
     "--config.epochs=2",
-    "--config.checkpoint.every_steps=10",
-    "--config.log_every_steps=4",
+    "--config.checkpoint.every_steps=20",
+    "--config.log_every_steps=5",
     f"--peer_timeout={PEER_TIMEOUT}",
 )
 

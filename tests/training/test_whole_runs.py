@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 pytest.importorskip("tensorflow_datasets", reason="needs the train extra")
 
@@ -272,6 +273,18 @@ def test_nothing_is_fetched_but_what_is_due(config, tmp_path, monkeypatch, place
     assert train_and_evaluate(settings, tmp_path).step == 10
     assert fetches.count(4) == fetches.count(8) == 1  # the totals
     assert set(fetches) == {0, 4, 8, 10}
+
+
+def test_a_run_in_a_bucket_is_the_same(finished, config, tmp_path, monkeypatch, caplog):
+    """A local folder, used by the methods that buckets have alone, stands for one."""
+    monkeypatch.setattr(loop, "place", epath.Path)
+    run = epath.Path(tmp_path) / "run"
+    train(config(), run, 3)
+    train_and_evaluate(config(), run)
+    assert history(tmp_path / "run") == history(finished)
+    mine, other = (named_arrays(read_model(x)[0]) for x in (run, finished))
+    jax.tree.map(np.testing.assert_array_equal, mine, other)
+    assert f"{run}/.lock: a bucket has no locks" in caplog.text
 
 
 def test_training_that_diverges_stops_and_names_the_step(finished, config, tmp_path):

@@ -24,6 +24,7 @@ from vocalsep_jax.runs.exported import is_exported, read_weights
 from vocalsep_jax.runs.folder import RunError, checkpoint_folder, one_line_errors
 from vocalsep_jax.runtime.console import one_line
 from vocalsep_jax.runtime.data_parallel import any_process
+from vocalsep_jax.runtime.places import below, is_local, resolved, size
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,11 @@ class Checkpoints:
         """
         ocp = _orbax()
         self._saving: dict[str, int] = {}  # the step that is being written
+        self._folders = {kind: resolved(checkpoint_folder(run) / kind) for kind in KINDS}
         with one_line_errors(checkpoint_folder(run), "opened"):
             self._managers = {
                 kind: ocp.CheckpointManager(
-                    (checkpoint_folder(run) / kind).resolve(),
+                    self._folders[kind],
                     options=ocp.CheckpointManagerOptions(
                         max_to_keep=_KEPT[kind],
                         create=True,
@@ -131,12 +133,14 @@ class Checkpoints:
             manager.save(step, args=items, force=True)
 
     def _folder(self, kind: str, step: int) -> Path:
-        return Path(self._managers[kind].directory) / str(step)
+        return self._folders[kind] / str(step)
 
     def _seal(self, kind: str) -> None:
         """Write the digests of a step whose files are complete, and not yet called as they will be."""
         if jax.process_index() == 0:
-            (partial,) = Path(self._managers[kind].directory).glob(f"{self._saving[kind]}.*")
+            step = self._saving[kind]
+            # In a bucket it has its name already: there, a file says when a step is complete.
+            partial = next(iter(self._folders[kind].glob(f"{step}.*")), self._folder(kind, step))
             seal(partial, _ITEMS)
 
     def _delete_damaged(self) -> None:
@@ -175,7 +179,7 @@ class Checkpoints:
             training=ocp.args.StandardRestore(training),
             facts=ocp.args.JsonRestore(),
         )
-        with one_line_errors(Path(manager.directory) / str(step), "restored"):
+        with one_line_errors(self._folder("latest", step), "restored"):
             restored = manager.restore(step, args=wanted)
         return Restored(restored["model"], restored["training"], restored["facts"])
 
@@ -196,7 +200,7 @@ class Checkpoints:
 
     def _wait(self, kind: str) -> None:
         manager = self._managers[kind]
-        with one_line_errors(Path(manager.directory), "written"):
+        with one_line_errors(self._folders[kind], "written"):
             manager.wait_until_finished()
 
     def close(self) -> None:
@@ -263,7 +267,7 @@ def read_item(folder: Path, item: str) -> Any:
 def _check_size(shapes: Any, folder: Path) -> None:
     """Raise ValueError for arrays far larger than their files: they would fill the memory with nothing."""
     said = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(shapes))
-    held = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    held = sum(size(path) for path in below(folder) if path.is_file())
     if said > _SMALL + _MOST_PACKED * held:
         raise ValueError(f"its arrays say to have {said / 1e9:.3g} GB, of {held / 1e9:.3g} GB of files")
 
@@ -305,7 +309,7 @@ def save_model(folder: Path, model: Any) -> None:
     """
     ocp = _orbax()
     with one_line_errors(folder, "written"), ocp.Checkpointer(ocp.StandardCheckpointHandler()) as writer:
-        writer.save(folder.resolve() / "model", args=ocp.args.StandardSave(model))
+        writer.save(resolved(folder) / "model", args=ocp.args.StandardSave(model))
 
 
 def shape_differences(wanted: Any, found: Any) -> list[tuple[str, str, str]]:
@@ -353,7 +357,7 @@ def _damage(folder: Path, file: str | None) -> str:
 
 def _step_folder(path: Path) -> Path:
     """The folder of the one step that `path` stands for."""
-    path = path.expanduser().resolve()
+    path = resolved(path.expanduser()) if is_local(path) else path
     if not path.exists():
         raise RunError(f"{path}: no such checkpoint or run folder")
     if (path / "model").is_dir():
@@ -366,7 +370,14 @@ def _step_folder(path: Path) -> Path:
 
 def _steps(folder: Path) -> list[Path]:
     """The complete checkpoints in a folder of them."""
-    return [p for p in folder.glob("[0-9]*") if p.name.isdigit() and (p / "model").is_dir()]
+    return [p for p in folder.glob("[0-9]*") if p.name.isdigit() and _is_complete(p)]
+
+
+def _is_complete(step: Path) -> bool:
+    """Whether a checkpoint that has its name is all there, which on this machine it is."""
+    if not (step / "model").is_dir():
+        return False
+    return is_local(step) or bool(_orbax().utils.is_checkpoint_finalized(step))
 
 
 def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
-from vocalsep_jax.runtime import disk
+from vocalsep_jax.runtime import disk, places
 from vocalsep_jax.runtime.console import one_line
 
 DIGESTS = "digests.json"
@@ -16,7 +16,7 @@ DIGESTS = "digests.json"
 
 def seal(folder: Path, parts: Sequence[str]) -> None:
     """Write the digests of all files in some folders of a folder into it; raises OSError."""
-    files = sorted(path for part in parts for path in (folder / part).rglob("*") if path.is_file())
+    files = sorted(path for part in parts for path in places.below(folder / part) if path.is_file())
     digests = {path.relative_to(folder).as_posix(): _digest(path) for path in files}
     disk.write_text(folder / DIGESTS, json.dumps(digests, indent=1) + "\n")
 
@@ -30,11 +30,11 @@ def damaged_file(folder: Path, part: str = "") -> str | None:
       folder: what `seal` was given.
       part: one of its folders, as `model/`; all if empty.
     """
-    for found in (folder / part).rglob("*"):
+    for found in places.below(folder / part):
         if not (found.is_file() or found.is_dir()):  # reading a pipe would wait for ever
             return one_line(found.relative_to(folder).as_posix())
     path = folder / DIGESTS
-    if not os.path.lexists(path):
+    if not (os.path.lexists(path) or path.exists()):
         return None
     if not path.is_file():
         return DIGESTS

@@ -15,6 +15,7 @@ from typing import Any
 
 from vocalsep_jax import __version__
 from vocalsep_jax.runs.shipped import default_model, shipped_models
+from vocalsep_jax.runtime.places import place, resolved
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -24,13 +25,11 @@ class RunError(Exception):
 
 
 @contextlib.contextmanager
-def one_line_errors(path: Path, done: str) -> Iterator[None]:
+def one_line_errors(path: str | os.PathLike[str], done: str) -> Iterator[None]:
     """Turn whatever a library raises into a RunError; `done` is what the path cannot be."""
     try:
         yield
-    except (
-        Exception
-    ) as error:  # some libraries have no exceptions of their own: a damaged file can raise anything
+    except Exception as error:  # some have none of their own: a damaged file can raise anything
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise RunError(f"{path}: cannot be {done} ({reason})") from error
 
@@ -64,7 +63,7 @@ def find_checkpoint(checkpoint: str | os.PathLike[str] | None = None) -> Path:
             f"no model comes with this package by default: name a run or an exported model{others}"
         )
     try:
-        path = Path(checkpoint).expanduser()
+        path = place(checkpoint)
         is_there = path.exists()
     except (OSError, RuntimeError) as error:  # a name that is too long, or of a user there is not
         raise RunError(f"{checkpoint}: {getattr(error, 'strerror', None) or error}") from error
@@ -83,7 +82,7 @@ def find_run(checkpoint: str | os.PathLike[str] | None = None) -> Path:
       RunError: if there is none.
     """
     path = find_checkpoint(checkpoint)
-    for folder in (path, *path.resolve().parents):
+    for folder in (path, *resolved(path).parents):
         if config_path(folder).is_file():
             return folder
     raise RunError(f"{path}: not a run or checkpoint (no config.json in it or above it)")

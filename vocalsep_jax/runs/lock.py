@@ -12,10 +12,12 @@ from pathlib import Path
 
 from vocalsep_jax.runs.folder import RunError
 from vocalsep_jax.runtime.data_parallel import any_process
+from vocalsep_jax.runtime.places import is_local
 
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
+_UNLOCKED = "%s: %s; nothing prevents a second training in this folder"
 
 
 @contextlib.contextmanager
@@ -42,6 +44,9 @@ def held(run: Path, *, writes: bool) -> Iterator[None]:
 
 def _take(path: Path, stack: contextlib.ExitStack) -> str | None:
     """Take the lock until `stack` is closed; None if that was possible, else who has it."""
+    if not is_local(path):
+        log.warning(_UNLOCKED, path, "a bucket has no locks")
+        return None
     try:
         file = stack.enter_context(path.open("a+", encoding="utf-8"))
     except OSError as error:
@@ -52,7 +57,7 @@ def _take(path: Path, stack: contextlib.ExitStack) -> str | None:
         file.seek(0)
         return f" ({file.read().strip()})"
     except OSError as error:  # a file system that has no locks
-        log.warning("%s: %s; nothing prevents a second training in this folder", path, error.strerror)
+        log.warning(_UNLOCKED, path, error.strerror)
         return None
     file.truncate(0)
     file.write(f"process {os.getpid()} of {socket.gethostname()}\n")

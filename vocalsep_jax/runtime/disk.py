@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from vocalsep_jax.runtime.places import is_local
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -19,6 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
     The block may make a file there or a folder; a folder replaces nothing but an empty one. Folders above
     are made as needed. Raises OSError as the file system does.
     """
+    if not is_local(path):  # in a bucket there are no halves: a file is there once it is closed
+        yield path
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{_prefix(path)}{os.getpid()}.partial")
     try:

@@ -208,8 +208,8 @@ def save(pixels: np.ndarray, path: Path) -> None:
     """Write pixels `[H, W, 3]` as a PNG, whole or not at all."""
     from matplotlib.image import imsave
 
-    with disk.replacing(path) as partial:
-        imsave(partial, pixels, format="png")
+    with disk.replacing(path) as partial, partial.open("wb") as file:
+        imsave(file, pixels, format="png")
 
 
 def _decibels(magnitude: np.ndarray) -> np.ndarray:

@@ -28,9 +28,10 @@ from vocalsep_jax.data.placement import loudest_patch, open_songs
 from vocalsep_jax.measures.metrics import PATCH_METRICS
 from vocalsep_jax.runs import lock
 from vocalsep_jax.runs.checkpoints import Checkpoints
-from vocalsep_jax.runs.folder import RunError
+from vocalsep_jax.runs.folder import RunError, one_line_errors
 from vocalsep_jax.runtime.console import duration
 from vocalsep_jax.runtime.data_parallel import CompiledStep, DataParallel, any_process, to_host
+from vocalsep_jax.runtime.places import place
 from vocalsep_jax.training.clock import Clock
 from vocalsep_jax.training.compiled import (
     TrainingStep,
@@ -98,11 +99,9 @@ def train_and_evaluate(
       TrainingDivergedError: at the first loss or gradient that is not finite.
     """
     begin = time.monotonic()
-    run = Path(workdir).expanduser()
-    try:
+    with one_line_errors(workdir, "made"):
+        run = place(workdir)
         run.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{run}: cannot be made ({error.strerror})") from error
     watchdog = Watchdog(stall_seconds if jax.process_count() > 1 else 0)
     try:
         with contextlib.ExitStack() as stack:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,8 +14,7 @@ import jax
 import numpy as np
 
 from vocalsep_jax.runs.folder import one_line_errors
-from vocalsep_jax.runs.history import history_path, read_history
-from vocalsep_jax.runtime import disk
+from vocalsep_jax.runs.history import History, Line, read_history
 from vocalsep_jax.runtime.console import duration
 from vocalsep_jax.training import figures
 from vocalsep_jax.training.figures import FIGURES, Snapshot
@@ -39,16 +37,19 @@ class Monitor:
         self._run = run
         self._writes = writes
         self._draws = writes and importlib.util.find_spec("matplotlib") is not None
-        self.history = [h for h in read_history(run) if h["step"] <= resume_step]
+        earlier = [h for h in read_history(run) if h["step"] <= resume_step]
+        self._history = History(run, earlier, writes=writes)
         if not writes:
             return
-        lines = "".join(json.dumps(h) + "\n" for h in self.history)
-        disk.write_text(history_path(run), lines)
-        self._file = history_path(run).open("a", encoding="utf-8")
         if not self._draws:
             log.info("no figures: they need the train extra (no matplotlib)")
         self._board_folder = run / "tensorboard"
         self._board = _open_board(self._board_folder)
+
+    @property
+    def history(self) -> list[Line]:
+        """The lines of the history so far."""
+        return self._history.lines
 
     def __enter__(self) -> Monitor:
         return self
@@ -63,12 +64,8 @@ class Monitor:
           OSError, RunError: if that, or what TensorBoard was given before, cannot be written.
         """
         line = {"kind": kind, "step": step, "epoch": round(epoch, 6), **values}
-        self.history.append(line)
-        if not self._writes:
-            return
-        self._file.write(json.dumps(line) + "\n")
-        self._file.flush()
-        if self._board:
+        self._history.append(line)
+        if self._writes and self._board:
             scalars = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, (int, float))}
             with self._board_errors():
                 self._board.write_scalars(step, scalars)
@@ -96,7 +93,7 @@ class Monitor:
         """Wait until everything is written; errors as `record` has them."""
         if self._writes:
             try:
-                self._file.close()
+                self._history.close()
             finally:
                 if self._board:
                     with self._board_errors():

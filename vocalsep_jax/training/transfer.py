@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from vocalsep_jax.runs.checkpoints import (
     shape_text,
 )
 from vocalsep_jax.runs.folder import RunError
+from vocalsep_jax.runtime.places import place
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def start_from_run(path: str, fresh: dict[str, Any]) -> dict[str, Any]:
     Raises:
       RunError: if there is no checkpoint or it is of another network.
     """
-    model, step = restore_model(Path(path), fresh)
+    model, step = restore_model(place(path), fresh)
     log.info("weights: from %s, step %d", path, step)
     return model
 
@@ -48,7 +48,7 @@ def start_from_encoder(path: str, fresh: dict[str, Any]) -> dict[str, Any]:
       RunError: if there is no encoder in `path`, or it is of other sizes; the message has a table of all
         arrays that differ.
     """
-    model, _ = read_model(Path(path))
+    model, _ = read_model(place(path))
     found, wanted = encoder_part(model), encoder_part(fresh)
     if differing := shape_differences(wanted, found):
         rows = [("", "this network", "given"), *differing]
