@@ -48,8 +48,9 @@ from vocalsep_jax.runtime.console import duration
 ELASTIC = "elastic"
 PEER_TIMEOUT = 20
 """Seconds after which a process that does not answer is given up."""
-ROUNDING = 2e-3
-"""Relative, of losses, between runs on other numbers of devices: the network is trained by then."""
+ROUNDING = 2e-2
+"""Relative, of losses, between runs on other numbers of devices. It grows from 1e-7: AdamW divides by the
+size of gradients, of which some are near zero."""
 _TIMES = ("patches_per_second", "data_wait_fraction", "seconds")
 _HUNG = 240.0
 _DISK_MEGABYTES = 24
@@ -93,6 +94,10 @@ class Attempt:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.wait()
+
+    def trains(self) -> bool:
+        """Whether it takes steps already."""
+        return "first step" in self.said()
 
     def said(self) -> str:
         """All that the processes said."""
@@ -248,7 +253,7 @@ def tear_history(run: Run, attempt: Attempt) -> str:
 
 def start_twice(run: Run, attempt: Attempt) -> str:
     """A second start in the same folder: it is refused, and the first goes on."""
-    if not history_path(run.place).exists():  # before that, they may both come first
+    if not attempt.trains():  # before that, either may be the first
         return pause_one(run, attempt)
     second = run.start()
     codes = second.codes()
@@ -284,7 +289,7 @@ def fill_disk(run: Run, attempt: Attempt) -> str:
 
 def take_songs_away(run: Run, attempt: Attempt) -> str:
     """Remove the songs under way: the run has them in memory, and goes on."""
-    if not history_path(run.place).exists():
+    if not attempt.trains():
         return pause_one(run, attempt)
     away = run.folder / "songs_away"
     run.songs.rename(away)
@@ -319,7 +324,7 @@ def _ended_by(run: Run, attempt: Attempt, number: int) -> str:
 
 
 def _asked_to_stop(run: Run, attempt: Attempt, number: int) -> str:
-    ready = "first step" in attempt.said()
+    ready = attempt.trains()
     run.rng.choice(attempt.processes).send_signal(number)
     codes = attempt.codes()
     if not ready or set(codes) == {0}:  # while it starts it may end at once

@@ -119,7 +119,7 @@ def main(argv: list[str]) -> int:
         if jax.process_count() == 1:
             raise
         if isinstance(error, jax.errors.JaxRuntimeError):  # what a collective raises
-            log.error("error: another process has failed (%s)", str(error).splitlines()[0])
+            log.error("error: %s; see what the other processes say", str(error).splitlines()[0])
         else:
             log.exception("error:")
         code = 1
