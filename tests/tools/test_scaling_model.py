@@ -17,6 +17,26 @@ def test_collectives_are_found_with_their_bytes():
     assert tool.collectives(PROGRAM) == {"all-reduce": [64 * 4 + 1024 * 2 + 4, 64 * 4], "all-gather": [64]}
 
 
+def test_what_is_moved_by_hand():
+    """On the chip nothing is; of a slice the slice is; and only the largest computation counts."""
+    program = """
+small (x: f32[100]) -> f32[100] {
+  %x = f32[100]{0} parameter(0)
+  ROOT %y = f32[100]{0} fusion(%x), kind=kLoop
+}
+
+step (a: f32[100]) -> bf16[10] {
+  %a = f32[100]{0:T(128)} parameter(0)
+  %start = ((f32[100]{0}), f32[25]{0:S(1)}, s32[]) slice-start(%a), slice={[0:25]}
+  %part = f32[25]{0:S(1)} slice-done(%start)
+  %b = bf16[10]{0} fusion(%part, %a), kind=kLoop, metadata={op_name="x"}
+  %copy = (bf16[10]{0:S(1)}, bf16[10]{0}, u32[]) copy-start(%b)
+  ROOT %c = bf16[10]{0} fusion(%b), kind=kLoop
+}
+"""
+    assert tool.moved(program) == 25 * 4 + (20 + 400) + 20 + (20 + 20)
+
+
 @pytest.mark.parametrize("devices", [2, 8])
 def test_the_step_reduces_gradients_and_gathers_nothing(devices):
     with small_network():
