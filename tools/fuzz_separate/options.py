@@ -129,7 +129,9 @@ def _add_outputs(case: Case) -> None:
     elif case.chance(0.1):
         case.options += ["--two-stems", "vocals"]
     if case.chance(0.25):
-        case.filename = case.pick(FILENAMES)
+        # A folder that fails has no track: with one name for all outputs it would seem to have them.
+        fails = any(song.kind == "folder of no audio" for song in case.songs)
+        case.filename = case.pick([x for x in FILENAMES if "{track" in x] if fails else FILENAMES)
         case.options += ["--filename", case.filename]
     if case.chance(0.3):
         case.clip_mode = case.pick(CLIP_MODES)
