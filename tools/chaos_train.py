@@ -7,9 +7,9 @@ A layout is processes x devices of each; `elastic` starts every attempt on anoth
 again, until it is done. Of each end, every array of the latest and the best checkpoint and every line of
 the history, but for times, must equal those of a run that nothing disturbed on the same layout, bit for
 bit; where the layout changed, the losses must within `ROUNDING`. New runs are started until `--kills`
-faults were injected, or `--minutes` have passed. OUT/chaos.json and OUT/table.md say what was injected,
-and what came of it; the folder of a run that ended otherwise stays, with the logs of all processes. The
-exit code is 1 if there is one.
+faults were injected, or `--minutes` have passed; called again, it goes on. OUT/chaos.json and OUT/table.md
+say what was injected, and what came of it; the folder of a run that ended otherwise stays, with the logs of
+all processes. The exit code is 1 if there is one.
 
 A disk is filled where this may mount one (as root on Linux), and is left out elsewhere.
 """
@@ -43,6 +43,7 @@ from tools.write_builtin_songs import write_songs
 from vocalsep_jax.runs.checkpoints import KINDS, read_item
 from vocalsep_jax.runs.folder import RunError, checkpoint_folder
 from vocalsep_jax.runs.history import history_path, read_history
+from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import duration
 
 ELASTIC = "elastic"
@@ -438,10 +439,67 @@ def _layout(text: str) -> tuple[int, int]:
     return int(processes), int(devices)
 
 
-def _table(told: Counter[tuple[str, str, str]]) -> str:
-    lines = ["| layout | injected | what came of it | times |", "|---|---|---|---|"]
-    lines += [f"| {layout} | {what} | {came} | {n} |" for (layout, what, came), n in sorted(told.items())]
-    return "\n".join(lines) + "\n"
+def _named(layout: tuple[int, int]) -> str:
+    return "{} process(es) of {} device(s)".format(*layout)
+
+
+@dataclass
+class Results:
+    """What came of all runs so far, kept in OUT/chaos.json, and as OUT/table.md.
+
+    Attributes:
+      runs: how many there were.
+      seconds: what an undisturbed one takes, by layout.
+      told: layout, what was injected, and what came of it; how often.
+      ends: how many ended as an undisturbed one, by layout.
+      failures: what went wrong in the others.
+    """
+
+    runs: int = 0
+    seconds: dict[tuple[int, int], float] = field(default_factory=dict)
+    told: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    ends: Counter[str] = field(default_factory=Counter)
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def faults(self) -> int:
+        """How many were injected."""
+        return self.told.total()
+
+    @classmethod
+    def read(cls, out: Path) -> Results:
+        """Those of an earlier call, or none."""
+        path = out / "chaos.json"
+        if not path.exists():
+            return cls()
+        x = json.loads(path.read_text(encoding="utf-8"))
+        return cls(
+            x["runs"],
+            {_layout(name): seconds for name, seconds in x["seconds"].items()},
+            Counter({(layout, what, came): n for layout, what, came, n in x["injected"]}),
+            Counter(x["ends"]),
+            x["failures"],
+        )
+
+    def write(self, out: Path) -> None:
+        """Keep them."""
+        content = {
+            "runs": self.runs,
+            "seconds": {"{}x{}".format(*layout): x for layout, x in self.seconds.items()},
+            "injected": [[*what, n] for what, n in sorted(self.told.items())],
+            "ends": dict(self.ends),
+            "failures": self.failures,
+        }
+        disk.write_text(out / "chaos.json", json.dumps(content, indent=2) + "\n")
+        disk.write_text(out / "table.md", self.table())
+
+    def table(self) -> str:
+        """What was injected, as text."""
+        lines = ["| layout | injected | what came of it | times |", "|---|---|---|---|"]
+        lines += [
+            f"| {layout} | {what} | {came} | {n} |" for (layout, what, came), n in sorted(self.told.items())
+        ]
+        return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -468,82 +526,80 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     out = options.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
-    cache, songs = out / "cache", out / "songs"
-    if not songs.exists():
-        write_songs(songs, "train", 3, 4.0, 0)
-        write_songs(songs, "valid", 1, 4.0, 1)
-    begin = time.monotonic()
-    with small_disk(out / "disk") as disk:
-        faults = [f for f in FAULTS if f.__name__ in names and (disk or f is not fill_disk)]
-
-        def new_run(name: str, layout: tuple[int, int], seed: int) -> Run:
-            folder = out / name
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            shutil.copytree(songs, folder / "songs")
-            return Run(folder, layout, cache, random.Random(seed), (disk or folder) / "run")
-
-        references, seconds = {}, {}
+    if not (out / "songs").exists():
+        write_songs(out / "songs", "train", 3, 4.0, 0)
+        write_songs(out / "songs", "valid", 1, 4.0, 1)
+    results = Results.read(out)
+    begin, before = time.monotonic(), results.faults
+    with small_disk(out / "disk") as small:
+        faults = [f for f in FAULTS if f.__name__ in names and (small or f is not fill_disk)]
         for layout in fixed:
-            reference = new_run("reference{}x{}".format(*layout), layout, 0)
-            reference.place = reference.folder / "run"
-            finish(reference)  # once to compile
-            shutil.rmtree(reference.place)
-            started = time.monotonic()
-            finish(reference)
-            seconds[layout] = time.monotonic() - started
-            references[layout] = reference.place
-            print(
-                f"{layout[0]} process(es) of {layout[1]} device(s), undisturbed: {seconds[layout]:.0f} s",
-                flush=True,
+            if layout not in results.seconds:
+                results.seconds[layout] = _undisturbed(out, layout)
+                results.write(out)
+                print(f"{_named(layout)}, undisturbed: {results.seconds[layout]:.0f} s", flush=True)
+        while results.faults < options.kills and time.monotonic() - begin < 60 * options.minutes:
+            name = layouts[results.runs % len(layouts)]
+            run = _new_run(
+                out,
+                f"run{results.runs:03d}",
+                fixed[0] if name == ELASTIC else _layout(name),
+                seed=options.seed + results.runs,
+                small=small,
             )
-
-        told: Counter[tuple[str, str, str]] = Counter()
-        ends: Counter[str] = Counter()
-        failures, number = [], 0
-        while told.total() < options.kills and time.monotonic() - begin < 60 * options.minutes:
-            name = layouts[number % len(layouts)]
-            elastic = name == ELASTIC
-            run = new_run(f"run{number:03d}", fixed[0] if elastic else _layout(name), options.seed + number)
             try:
-                for _ in range(min(options.faults, options.kills - told.total())):
-                    if elastic:
+                for _ in range(min(options.faults, options.kills - results.faults)):
+                    if name == ELASTIC:
                         run.layout = run.rng.choice(fixed)
-                    disturb(run, faults, 1.1 * seconds[run.layout])
+                    disturb(run, faults, 1.1 * results.seconds[run.layout])
                 finish(run)
-                different = ends_as(
-                    run.place, references[fixed[0] if elastic else run.layout], exactly=not elastic
-                )
+                reference = _reference(out, fixed[0] if name == ELASTIC else run.layout)
+                different = ends_as(run.place, reference, exactly=name != ELASTIC)
                 check(not different, "; ".join(different[:3]))
-                ends[name] += 1
+                results.ends[name] += 1
                 shutil.rmtree(run.folder)
             except (WrongError, RunError, TimeoutError) as error:
-                failures.append(f"{run.folder.name} ({name}): {error}")
-                print(failures[-1], flush=True)
-                if disk and run.place.exists():
+                results.failures.append(f"{run.folder.name} ({name}): {error}")
+                print(results.failures[-1], flush=True)
+                if small and run.place.exists():
                     shutil.copytree(run.place, run.folder / "run")
-            if disk:
+            if small:
                 shutil.rmtree(run.place, ignore_errors=True)
-            told.update((name, *x) for x in run.told)
-            number += 1
-            left = (time.monotonic() - begin) * (options.kills / max(told.total(), 1) - 1)
-            print(f"{told.total()} of {options.kills} faults, {duration(left)} left", flush=True)
-
-    result = {
-        "seed": options.seed,
-        "faults": told.total(),
-        "runs": number,
-        "ends": dict(ends),
-        "failures": failures,
-        "injected": [[*what, n] for what, n in sorted(told.items())],
-    }
-    (out / "chaos.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    (out / "table.md").write_text(_table(told), encoding="utf-8")
-    print(_table(told))
+            results.told.update((name, *x) for x in run.told)
+            results.runs += 1
+            results.write(out)
+            each = (time.monotonic() - begin) / max(results.faults - before, 1)
+            left = duration(each * (options.kills - results.faults))
+            print(f"{results.faults} of {options.kills} faults, {left} left", flush=True)
+    print(results.table())
     print(
-        f"{told.total()} faults in {number} runs: {ends.total()} ends as undisturbed, {len(failures)} not"
+        f"{results.faults} faults in {results.runs} runs: {results.ends.total()} ends as undisturbed, "
+        f"{len(results.failures)} not"
     )
-    return 1 if failures else 0
+    return 1 if results.failures else 0
+
+
+def _new_run(out: Path, name: str, layout: tuple[int, int], *, seed: int, small: Path | None) -> Run:
+    folder = out / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    shutil.copytree(out / "songs", folder / "songs")
+    return Run(folder, layout, out / "cache", random.Random(seed), (small or folder) / "run")
+
+
+def _reference(out: Path, layout: tuple[int, int]) -> Path:
+    """The folder of the run that nothing disturbs."""
+    return out / "reference{}x{}".format(*layout) / "run"
+
+
+def _undisturbed(out: Path, layout: tuple[int, int]) -> float:
+    """Make the run that nothing disturbs; the seconds that it takes once its programs are compiled."""
+    run = _new_run(out, _reference(out, layout).parent.name, layout, seed=0, small=None)
+    finish(run)
+    shutil.rmtree(run.place)
+    begin = time.monotonic()
+    finish(run)
+    return time.monotonic() - begin
 
 
 if __name__ == "__main__":
