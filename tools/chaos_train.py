@@ -55,13 +55,10 @@ size of gradients, of which some are near zero."""
 _TIMES = ("patches_per_second", "data_wait_fraction", "seconds")
 _HUNG = 240.0
 _DISK_MEGABYTES = 24
-_CONFIG = (
-    "--config.patches_per_epoch=640",
-    "--config.epochs=2",
-    "--config.checkpoint.every_steps=20",
-    "--config.log_every_steps=5",
-    f"--peer_timeout={PEER_TIMEOUT}",
-)
+_CONFIG = ("--config.patches_per_epoch=640", "--config.log_every_steps=5", f"--peer_timeout={PEER_TIMEOUT}")
+_LONG = ("--config.epochs=20", "--config.checkpoint.every_steps=100")
+_SHORT = ("--config.epochs=2", "--config.checkpoint.every_steps=20")
+"""Several processes on one machine take far longer for a step."""
 
 
 @dataclass
@@ -112,6 +109,7 @@ class Run:
     Attributes:
       folder: of the run's own folder, its songs and its logs.
       layout: `(processes, devices of each)` of the next attempt.
+      flags: how long it is.
       cache: folder of prepared songs.
       rng: draws what happens, and when.
       place: where the run's folder is; on a disk that can be filled, if there is one.
@@ -120,6 +118,7 @@ class Run:
 
     folder: Path
     layout: tuple[int, int]
+    flags: tuple[str, ...]
     cache: Path
     rng: random.Random
     place: Path
@@ -151,7 +150,8 @@ class Run:
         attempt = Attempt([], [])
         for number in range(processes):
             log = self.folder / f"attempt{self.attempts:02d}_process{number}.log"
-            command = [sys.executable, "-m", "vocalsep_jax.main", "--config=configs/smoke.py", *_CONFIG]
+            command = [sys.executable, "-m", "vocalsep_jax.main", "--config=configs/smoke.py"]
+            command += [*_CONFIG, *self.flags]
             command += [f"--workdir={self.place}", f"--config.data.root={self.songs}"]
             command += [f"--config.data.cache={self.cache}", *together]
             command += [f"--process_id={number}"] if together else []
@@ -348,8 +348,8 @@ def _looked_for(run: Run, text: str, means: str) -> str:
     return means
 
 
-def disturb(run: Run, faults: Sequence[Callable[[Run, Attempt], str]], seconds: float) -> None:
-    """Start the run and disturb it at a moment within so many seconds; it may be done before."""
+def disturb(run: Run, faults: Sequence[Callable[[Run, Attempt], str]], seconds: float) -> bool:
+    """Start the run and disturb it at a moment within so many seconds; whether it was done before."""
     attempt = run.start()
     fault = run.rng.choice(faults)
     moment = time.monotonic() + run.rng.uniform(0.0, seconds)
@@ -358,8 +358,9 @@ def disturb(run: Run, faults: Sequence[Callable[[Run, Attempt], str]], seconds: 
             time.sleep(0.02)
         if all(process.poll() is None for process in attempt.processes):
             run.told.append((fault.__name__, fault(run, attempt)))
-        else:
-            check(set(attempt.codes()) == {0}, "it ended by itself, and not well")
+            return False
+        check(set(attempt.codes()) == {0}, "it ended by itself, and not well")
+        return True
     finally:
         for process in attempt.processes:
             if process.poll() is None:
@@ -439,10 +440,6 @@ def _layout(text: str) -> tuple[int, int]:
     return int(processes), int(devices)
 
 
-def _named(layout: tuple[int, int]) -> str:
-    return "{} process(es) of {} device(s)".format(*layout)
-
-
 @dataclass
 class Results:
     """What came of all runs so far, kept in OUT/chaos.json, and as OUT/table.md.
@@ -456,7 +453,7 @@ class Results:
     """
 
     runs: int = 0
-    seconds: dict[tuple[int, int], float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     told: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
@@ -475,7 +472,7 @@ class Results:
         x = json.loads(path.read_text(encoding="utf-8"))
         return cls(
             x["runs"],
-            {_layout(name): seconds for name, seconds in x["seconds"].items()},
+            x["seconds"],
             Counter({(layout, what, came): n for layout, what, came, n in x["injected"]}),
             Counter(x["ends"]),
             x["failures"],
@@ -485,7 +482,7 @@ class Results:
         """Keep them."""
         content = {
             "runs": self.runs,
-            "seconds": {"{}x{}".format(*layout): x for layout, x in self.seconds.items()},
+            "seconds": self.seconds,
             "injected": [[*what, n] for what, n in sorted(self.told.items())],
             "ends": dict(self.ends),
             "failures": self.failures,
@@ -533,28 +530,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     begin, before = time.monotonic(), results.faults
     with small_disk(out / "disk") as small:
         faults = [f for f in FAULTS if f.__name__ in names and (small or f is not fill_disk)]
-        for layout in fixed:
-            if layout not in results.seconds:
-                results.seconds[layout] = _undisturbed(out, layout)
+        for name in dict.fromkeys(layouts):
+            if name not in results.seconds:
+                results.seconds[name] = _undisturbed(out, name)
                 results.write(out)
-                print(f"{_named(layout)}, undisturbed: {results.seconds[layout]:.0f} s", flush=True)
+                print(f"{name}, undisturbed: {results.seconds[name]:.0f} s", flush=True)
         while results.faults < options.kills and time.monotonic() - begin < 60 * options.minutes:
             name = layouts[results.runs % len(layouts)]
             run = _new_run(
-                out,
-                f"run{results.runs:03d}",
-                fixed[0] if name == ELASTIC else _layout(name),
-                seed=options.seed + results.runs,
-                small=small,
+                out, f"run{results.runs:03d}", name, seed=options.seed + results.runs, small=small
             )
             try:
                 for _ in range(min(options.faults, options.kills - results.faults)):
                     if name == ELASTIC:
                         run.layout = run.rng.choice(fixed)
-                    disturb(run, faults, 1.1 * results.seconds[run.layout])
+                    if disturb(run, faults, results.seconds[name]):
+                        break
                 finish(run)
-                reference = _reference(out, fixed[0] if name == ELASTIC else run.layout)
-                different = ends_as(run.place, reference, exactly=name != ELASTIC)
+                different = ends_as(run.place, _reference(out, name), exactly=name != ELASTIC)
                 check(not different, "; ".join(different[:3]))
                 results.ends[name] += 1
                 shutil.rmtree(run.folder)
@@ -579,22 +572,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if results.failures else 0
 
 
-def _new_run(out: Path, name: str, layout: tuple[int, int], *, seed: int, small: Path | None) -> Run:
-    folder = out / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    shutil.copytree(out / "songs", folder / "songs")
-    return Run(folder, layout, out / "cache", random.Random(seed), (small or folder) / "run")
+def _new_run(out: Path, folder: str, name: str, *, seed: int, small: Path | None) -> Run:
+    """A run in a folder of OUT, of a layout by its name; an elastic one begins on one process."""
+    place = out / folder
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    shutil.copytree(out / "songs", place / "songs")
+    layout = (1, 4) if name == ELASTIC else _layout(name)
+    flags = _LONG if layout[0] == 1 and name != ELASTIC else _SHORT
+    return Run(place, layout, flags, out / "cache", random.Random(seed), (small or place) / "run")
 
 
-def _reference(out: Path, layout: tuple[int, int]) -> Path:
+def _reference(out: Path, name: str) -> Path:
     """The folder of the run that nothing disturbs."""
-    return out / "reference{}x{}".format(*layout) / "run"
+    return out / f"undisturbed_{name}" / "run"
 
 
-def _undisturbed(out: Path, layout: tuple[int, int]) -> float:
+def _undisturbed(out: Path, name: str) -> float:
     """Make the run that nothing disturbs; the seconds that it takes once its programs are compiled."""
-    run = _new_run(out, _reference(out, layout).parent.name, layout, seed=0, small=None)
+    run = _new_run(out, _reference(out, name).parent.name, name, seed=0, small=None)
     finish(run)
     shutil.rmtree(run.place)
     begin = time.monotonic()

@@ -65,7 +65,7 @@ class TestEnds:
 
 
 def test_results_come_back(tmp_path):
-    results = tool.Results(3, {(2, 2): 5.0}, failures=["run001 (2x2): it hung"])
+    results = tool.Results(3, {"2x2": 5.0}, failures=["run001 (2x2): it hung"])
     results.told.update([("2x2", "kill_one", "all ended")] * 2 + [("1x4", "pause_one", "went on")])
     results.ends["1x4"] += 1
     results.write(tmp_path)
@@ -90,6 +90,7 @@ def test_a_fault_that_is_not_known_is_refused(tmp_path, capsys):
 def test_a_run_that_is_killed_and_damaged_ends_as_one_that_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "small_disk", lambda folder: tool.contextlib.nullcontext())
     short = ("--config.patches_per_epoch=160", "--config.epochs=1", "--config.checkpoint.every_steps=10")
+    monkeypatch.setattr(tool, "_LONG", ())
     monkeypatch.setattr(tool, "_CONFIG", short)
     asked = [
         str(tmp_path),
