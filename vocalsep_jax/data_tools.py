@@ -77,15 +77,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             picture = _checked(options)
             examination = examine(
-                options.folder.expanduser(),
-                instrumentals=options.instrumentals and options.instrumentals.expanduser(),
+                _expanded(options.folder),
+                instrumentals=options.instrumentals and _expanded(options.instrumentals),
                 jobs=options.jobs,
                 progress=progress,
             )
             line.clear()
             say(as_text(examination))
             _write(examination, options.json, picture)
-        except (SongError, ValueError, OSError, RuntimeError) as error:
+        except (SongError, ValueError, OSError) as error:
             log.error("error: %s", one_line(str(error)))
             return 2
         except KeyboardInterrupt:
@@ -93,6 +93,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             log.error("interrupted")
             return 130
     return 0 if examination.fit else 1
+
+
+def _expanded(path: Path) -> Path:
+    """A path with a home folder in the place of `~`; raises ValueError if there is no such user."""
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _checked(options: argparse.Namespace) -> Path | None:

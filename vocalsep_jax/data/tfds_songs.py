@@ -31,6 +31,7 @@ from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_song, song_count, 
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.data.songs import Library, SongError
 from vocalsep_jax.runtime.console import reason_of
+from vocalsep_jax.runtime.places import irregular
 
 import tensorflow_datasets as tfds  # isort: skip
 
@@ -192,8 +193,8 @@ def _fingerprint(folder: Path) -> str | None:
       SongError: if it is damaged.
     """
     with _one_line_errors(folder):
-        if odd := [p.name for p in folder.rglob("*") if not (p.is_file() or p.is_dir())]:
-            raise ValueError(f"{odd[0]} is no file")  # reading a pipe would wait for ever
+        if odd := irregular(folder):
+            raise ValueError(f"{odd.name} is no file")
         builder = SongChunks(data_dir=str(folder))
         return str(builder.info.metadata.get("fingerprint")) if builder.is_prepared() else None
 

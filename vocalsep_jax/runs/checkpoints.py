@@ -72,28 +72,22 @@ class Checkpoints:
         Raises:
           RunError: if all latest checkpoints are damaged, or the folder cannot be opened.
         """
-        ocp = _orbax()
         self._saving: dict[str, int] = {}  # the step that is being written
         self._folders = {kind: resolved(checkpoint_folder(run) / kind) for kind in KINDS}
         with one_line_errors(checkpoint_folder(run), "opened"):
-            self._managers = {
-                kind: ocp.CheckpointManager(
-                    self._folders[kind],
-                    options=ocp.CheckpointManagerOptions(
-                        max_to_keep=_KEPT[kind],
-                        create=True,
-                        async_options=ocp.AsyncOptions(
-                            post_finalization_callback=functools.partial(self._seal, kind)
-                        ),
-                        # Both may be saving the same step at once: their barriers need names of their own.
-                        multiprocessing_options=ocp.options.MultiprocessingOptions(
-                            barrier_sync_key_prefix=kind
-                        ),
-                    ),
-                )
-                for kind in KINDS
-            }
+            self._managers = {kind: self._manager(kind) for kind in KINDS}
         self._delete_damaged()
+
+    def _manager(self, kind: str) -> Any:
+        ocp = _orbax()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT[kind],
+            create=True,
+            async_options=ocp.AsyncOptions(post_finalization_callback=functools.partial(self._seal, kind)),
+            # Both may be saving the same step at once: their barriers need names of their own.
+            multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=kind),
+        )
+        return ocp.CheckpointManager(self._folders[kind], options=options)
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -199,9 +193,8 @@ class Checkpoints:
             self._wait(kind)
 
     def _wait(self, kind: str) -> None:
-        manager = self._managers[kind]
         with one_line_errors(self._folders[kind], "written"):
-            manager.wait_until_finished()
+            self._managers[kind].wait_until_finished()
 
     def close(self) -> None:
         """Wait until everything is written; raises RunError if it cannot be."""
@@ -231,8 +224,9 @@ def read_model(path: Path) -> tuple[Any, int]:
     Raises:
       RunError: if there is no checkpoint, or it is damaged.
     """
-    if is_exported(path.expanduser()):
-        return read_weights(path.expanduser())
+    path = path.expanduser()
+    if is_exported(path):
+        return read_weights(path)
     folder = _step_folder(path)
     if file := damaged_file(folder, "model/"):
         raise RunError(_damage(folder, file))
@@ -357,7 +351,7 @@ def _damage(folder: Path, file: str | None) -> str:
 
 def _step_folder(path: Path) -> Path:
     """The folder of the one step that `path` stands for."""
-    path = resolved(path.expanduser()) if is_local(path) else path
+    path = resolved(path)
     if not path.exists():
         raise RunError(f"{path}: no such checkpoint or run folder")
     if (path / "model").is_dir():

@@ -30,9 +30,8 @@ def damaged_file(folder: Path, part: str = "") -> str | None:
       folder: what `seal` was given.
       part: one of its folders, as `model/`; all if empty.
     """
-    for found in places.below(folder / part):
-        if not (found.is_file() or found.is_dir()):  # reading a pipe would wait for ever
-            return one_line(found.relative_to(folder).as_posix())
+    if odd := places.irregular(folder / part):
+        return one_line(odd.relative_to(folder).as_posix())
     path = folder / DIGESTS
     if not (os.path.lexists(path) or path.exists()):
         return None

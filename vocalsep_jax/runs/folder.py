@@ -15,6 +15,7 @@ from typing import Any
 
 from vocalsep_jax import __version__
 from vocalsep_jax.runs.shipped import default_model, shipped_models
+from vocalsep_jax.runtime.console import reason_of
 from vocalsep_jax.runtime.places import place, resolved
 
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -30,8 +31,7 @@ def one_line_errors(path: str | os.PathLike[str], done: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # some have none of their own: a damaged file can raise anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise RunError(f"{path}: cannot be {done} ({reason})") from error
+        raise RunError(f"{path}: cannot be {done} ({reason_of(error)})") from error
 
 
 def config_path(run: Path) -> Path:

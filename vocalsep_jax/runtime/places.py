@@ -40,6 +40,14 @@ def size(path: Path) -> int:
     return status.st_size if is_local(path) else int(cast(Any, status).length)
 
 
+def irregular(folder: Path) -> Path | None:
+    """What is first found below a folder that is neither file nor folder; None if there is nothing such.
+
+    A pipe, of which reading has no end, or a link to nothing.
+    """
+    return next((path for path in below(folder) if not (path.is_file() or path.is_dir())), None)
+
+
 def below(folder: Path) -> Iterator[Path]:
     """All files and folders in a folder, and in those."""
     if is_local(folder):
