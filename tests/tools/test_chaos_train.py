@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tools import chaos_train as tool
+from tools.chaos import ends, runs
 from vocalsep_jax.runs.checkpoints import Checkpoints
 from vocalsep_jax.runs.history import history_path
 from vocalsep_jax.runtime.data_parallel import DataParallel
@@ -42,24 +43,24 @@ class TestEnds:
     def test_times_may_differ_and_nothing_else(self, ended):
         reference = ended("reference")
         assert (
-            tool.ends_as(ended("same", changed(0, patches_per_second=3.0)), reference, exactly=True) == []
+            ends.ends_as(ended("same", changed(0, patches_per_second=3.0)), reference, exactly=True) == []
         )
-        (line,) = tool.ends_as(ended("norm", changed(0, grad_norm=0.2500001)), reference, exactly=True)
+        (line,) = ends.ends_as(ended("norm", changed(0, grad_norm=0.2500001)), reference, exactly=True)
         assert line == "train at step 2: grad_norm 0.2500001, not 0.25"
-        array = tool.ends_as(ended("array", kernel=1.0000001), reference, exactly=True)
+        array = ends.ends_as(ended("array", kernel=1.0000001), reference, exactly=True)
         assert sorted(array) == [
             f"{x}: 4['model']['params']['down1']['kernel']" for x in ("best", "latest")
         ]
 
     def test_on_other_devices_the_losses_may_differ_by_rounding(self, ended):
         reference = ended("reference")
-        near, far = 0.25 * (1 + tool.ROUNDING / 2), 0.25 * (1 + tool.ROUNDING * 2)
-        assert tool.ends_as(ended("near", changed(1, loss=near), 2.0), reference, exactly=False) == []
-        assert len(tool.ends_as(ended("far", changed(1, loss=far)), reference, exactly=False)) == 1
+        near, far = 0.25 * (1 + ends.ROUNDING / 2), 0.25 * (1 + ends.ROUNDING * 2)
+        assert ends.ends_as(ended("near", changed(1, loss=near), 2.0), reference, exactly=False) == []
+        assert len(ends.ends_as(ended("far", changed(1, loss=far)), reference, exactly=False)) == 1
 
     @pytest.mark.parametrize("exactly", [True, False])
     def test_a_line_that_is_missing_counts(self, ended, exactly):
-        assert tool.ends_as(ended("short", LINES[:1]), ended("reference"), exactly=exactly) == [
+        assert ends.ends_as(ended("short", LINES[:1]), ended("reference"), exactly=exactly) == [
             "the history has other lines"
         ]
 
@@ -91,7 +92,7 @@ def test_a_run_that_is_killed_and_damaged_ends_as_one_that_is_not(tmp_path, monk
     monkeypatch.setattr(tool, "small_disk", lambda folder: tool.contextlib.nullcontext())
     short = ("--config.patches_per_epoch=160", "--config.epochs=1", "--config.checkpoint.every_steps=10")
     monkeypatch.setattr(tool, "_LONG", ())
-    monkeypatch.setattr(tool, "_CONFIG", short)
+    monkeypatch.setattr(runs, "CONFIG", short)
     asked = [
         str(tmp_path),
         "--kills=2",

@@ -1,0 +1,1 @@
+"""Trainings that are disturbed: their processes, what happens to them, and how they end."""
