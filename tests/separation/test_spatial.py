@@ -18,14 +18,11 @@ def song(rng):
 
 
 def filtered(song, groups, cuts=()):
-    mixture, voice = song
+    mixture, voice = (np.moveaxis(x, -1, 0) for x in song)
     spatial = SpatialFilter(BINS, groups)
     edges = [0, *cuts, FRAMES]
-    out = [
-        spatial.push(mixture[..., a:b], voice[..., a:b], last=b == FRAMES)
-        for a, b in itertools.pairwise(edges)
-    ]
-    return np.concatenate(out, axis=-1)
+    out = [spatial.push(mixture[a:b], voice[a:b], last=b == FRAMES) for a, b in itertools.pairwise(edges)]
+    return np.moveaxis(np.concatenate(out), 0, -1)
 
 
 def test_windows_follow_one_another_and_the_last_is_filled_up_with_silence(song):

@@ -108,7 +108,7 @@ class Stft:
             starts = (np if constant else xp).arange(count) * self.hop
             frames = x[..., starts[:, None] + np.arange(self.n_fft)[None, :]]
         window = xp.asarray(self.window()).reshape((1,) * x.ndim + (-1,))
-        return xp.swapaxes(xp.fft.rfft(frames * window, axis=-1), -1, -2)
+        return xp.swapaxes(_fft(xp).rfft(frames * window, axis=-1), -1, -2)
 
 
 class OverlapAdder:
@@ -122,30 +122,37 @@ class OverlapAdder:
         """Start a signal whose leading axes are `shape`, in arrays of `xp`."""
         self._stft, self._shape, self._xp = stft, tuple(shape), xp
         self._tail = xp.zeros((*shape, stft.hops_per_frame - 1, stft.hop), np.float32)
-        pieces = OverlapAdder._by_hops(stft, stft.window() ** 2, np)
-        self._weight = np.sum(pieces, axis=0)
+        squares = np.pad(stft.window() ** 2, (0, stft.hops_per_frame * stft.hop - stft.n_fft))
+        self._weight = squares.reshape(-1, stft.hop).sum(0)
         assert self._weight.min() > 0, "a sample lies in no frame"
 
     def push(self, spectrogram: Any) -> Any:
         """Add frames, complex64 `[..., F, N]`; give the samples then final, float32 `[..., N * hop]`."""
         stft, xp, count = self._stft, self._xp, spectrogram.shape[-1]
-        frames = xp.fft.irfft(xp.swapaxes(spectrogram, -1, -2), n=stft.n_fft, axis=-1)
+        frames = _fft(xp).irfft(xp.swapaxes(spectrogram, -1, -2), n=stft.n_fft, axis=-1)
         window = xp.asarray(stft.window()).reshape((1,) * (frames.ndim - 1) + (-1,))
-        pieces = self._by_hops(stft, frames.astype(np.float32, copy=False) * window, xp)
+        frames = frames.astype(np.float32, copy=False) * window
         room = xp.zeros((*self._shape, count, stft.hop), np.float32)
         out = xp.concatenate([self._tail, room], axis=-2)
         for n in range(stft.hops_per_frame):
-            out = _add(out, (..., slice(n, n + count), slice(None)), pieces[..., n, :], xp)
+            piece = frames[..., n * stft.hop : (n + 1) * stft.hop]
+            out = _add(out, (..., slice(n, n + count), slice(piece.shape[-1])), piece, xp)
         self._tail = out[..., count:, :]
         weight = xp.asarray(self._weight).reshape((1,) * (out.ndim - 1) + (-1,))
         return (out[..., :count, :] / weight).reshape(*self._shape, -1)
 
-    @staticmethod
-    def _by_hops(stft: Stft, frames: Any, xp: Any) -> Any:
-        """`[..., n_fft]` to `[..., hops_per_frame, hop]`, with zeros at the end."""
-        missing = stft.hops_per_frame * stft.hop - stft.n_fft
-        padded = xp.pad(frames, [(0, 0)] * (frames.ndim - 1) + [(0, missing)])
-        return padded.reshape(*frames.shape[:-1], stft.hops_per_frame, stft.hop)
+
+def _fft(xp: Any) -> Any:
+    """The module of FFTs of an array module's arrays.
+
+    SciPy's transforms several frames at once by vector instructions: those of 2046 samples take a seventh
+    of the time of NumPy's.
+    """
+    if xp is not np:
+        return xp.fft
+    import scipy.fft  # when it is needed: importing it takes a tenth of a second
+
+    return scipy.fft
 
 
 def _add(total: Any, place: Any, x: Any, xp: Any) -> Any:

@@ -34,36 +34,37 @@ class SpatialFilter:
         channels = 1 + max(channel for group in groups for channel in group)
         self._update = update
         self._spreads = {group: Spread.none(bins) for group in groups if len(set(group)) == 2}
-        self._mixture = self._voice = np.zeros((channels, bins, 0), np.complex64)
+        self._mixture = self._voice = np.zeros((0, channels, bins), np.complex64)
 
     def push(self, mixture: np.ndarray, voice: np.ndarray, *, last: bool) -> np.ndarray:
         """Take the next frames; give those of the windows that are complete, or, at the last, all.
 
         Args:
-          mixture, voice: complex64 `[C, F, N]`, of a mixture and a first estimate of the voice in it.
+          mixture, voice: complex64 `[N, C, F]`, of a mixture and a first estimate of the voice in it.
           last: whether they are the last ones.
 
         Returns:
-          The refined voice, complex64 `[C, F, N']`, N' from 0 on.
+          The refined voice, complex64 `[N', C, F]`, N' from 0 on.
         """
-        self._mixture = np.concatenate([self._mixture, mixture], axis=-1)
-        self._voice = np.concatenate([self._voice, voice], axis=-1)
-        out = [voice[..., :0]]
-        while (frames := self._mixture.shape[-1]) >= WINDOW or (last and frames):
+        self._mixture = np.concatenate([self._mixture, mixture])
+        self._voice = np.concatenate([self._voice, voice])
+        out = [voice[:0]]
+        while (frames := len(self._mixture)) >= WINDOW or (last and frames):
             count = min(frames, WINDOW)
-            out.append(self._filter(self._mixture[..., :count], self._voice[..., :count]))
-            self._mixture, self._voice = self._mixture[..., count:], self._voice[..., count:]
-        return np.concatenate(out, axis=-1)
+            out.append(self._filter(self._mixture[:count], self._voice[:count]))
+            self._mixture, self._voice = self._mixture[count:], self._voice[count:]
+        return np.concatenate(out)
 
     def _filter(self, mixture: np.ndarray, voice: np.ndarray) -> np.ndarray:
         """One window; a short one is filled up with silence, so that all are of one shape."""
-        frames = mixture.shape[-1]
-        missing = [(0, 0), (0, 0), (0, WINDOW - frames)]
+        frames = len(mixture)
         refined = np.array(voice)
         for group, spread in self._spreads.items():
             pair = list(group)
-            filtered, self._spreads[group] = self._update(
-                np.pad(mixture[pair], missing), np.pad(voice[pair], missing), spread
-            )
-            refined[pair] = np.asarray(filtered)[..., :frames]
+            window = [
+                np.pad(np.moveaxis(x[:, pair], 0, -1), [(0, 0), (0, 0), (0, WINDOW - frames)])
+                for x in (mixture, voice)
+            ]
+            filtered, self._spreads[group] = self._update(*window, spread)
+            refined[:, pair] = np.moveaxis(np.asarray(filtered)[..., :frames], -1, 0)
         return refined

@@ -103,9 +103,9 @@ class MaskFilter:
         self._to_drop = stft.n_fft
         # Frames whose mask is not final, from frame `_first` on.
         self._first = 0
-        self._spectra = np.zeros((channels, stft.bins, 0), np.complex64)
-        self._mask = np.zeros((channels, stft.bins, 0), np.float32)
-        self._weight = np.zeros(0, np.float32)
+        self._spectra = _Frames((channels, stft.bins), np.complex64)
+        self._mask = _Frames((channels, stft.bins), np.float32)
+        self._weight = _Frames((), np.float32)
         self._sent = self._rows = 0  # patches sent to the network, and received; by group of channels
         self._pending: deque[tuple[Any, list[tuple[int, int]]]] = deque()
         self._overlap_add = OverlapAdder(stft, (channels,))
@@ -117,7 +117,7 @@ class MaskFilter:
             block = samples[start : start + _BLOCK]
             self._came += len(block)
             self._transform(block.T)
-            patches = (self._first + self._spectra.shape[-1] - self._frames) // self._step + 1
+            patches = (self._first + len(self._spectra) - self._frames) // self._step + 1
             out.append(self._filter(patches, whole_batches=True))
         return np.concatenate(out)
 
@@ -129,7 +129,7 @@ class MaskFilter:
         patches = patch_count(frames, self._frames, self._step)
         beyond = (patches - 1) * self._step + self._frames - frames
         if beyond > 0:  # the last patch ends in silence
-            self._append(np.zeros((self._channels, self._stft.bins, beyond), np.complex64))
+            self._append(np.zeros((beyond, self._channels, self._stft.bins), np.complex64))
         left = self._came - self._went
         return self._filter(patches, whole_batches=False)[:left]
 
@@ -139,14 +139,14 @@ class MaskFilter:
         self._unframed = np.concatenate([self._unframed, samples], axis=1)
         count = (self._unframed.shape[1] - stft.n_fft) // stft.hop + 1
         if count > 0:
-            self._append(stft.transform(self._unframed[:, : stft.samples(count)]))
+            self._append(np.moveaxis(stft.transform(self._unframed[:, : stft.samples(count)]), -1, 0))
             self._unframed = self._unframed[:, count * stft.hop :]
 
     def _append(self, spectra: np.ndarray) -> None:
-        new = spectra.shape[-1]
-        self._spectra = np.concatenate([self._spectra, spectra], axis=2)
-        self._mask = np.pad(self._mask, ((0, 0), (0, 0), (0, new)))
-        self._weight = np.pad(self._weight, (0, new))
+        """Add frames, complex64 `[N, C, F]`."""
+        self._spectra.append(len(spectra))[:] = spectra
+        self._mask.append(len(spectra))[:] = 0
+        self._weight.append(len(spectra))[:] = 0
 
     def _filter(self, patches: int, *, whole_batches: bool) -> np.ndarray:
         """Predict the first `patches` patches where that is not done yet; give the samples then final."""
@@ -160,7 +160,7 @@ class MaskFilter:
         else:
             while self._pending:
                 self._receive()
-            final = self._first + self._spectra.shape[-1]
+            final = self._first + len(self._spectra)
         return self._take_out(final - self._first, last=not whole_batches)
 
     def _send(self, count: int) -> None:
@@ -168,9 +168,9 @@ class MaskFilter:
         batch = np.zeros((self._batch, *self._patch), np.float32)
         rows = [divmod(row, len(self._groups)) for row in range(self._sent, self._sent + count)]
         for magnitude, (patch, group) in zip(batch, rows, strict=False):
-            frames = self._frames_of(patch)
+            spectra = self._spectra.kept[self._frames_of(patch)]
             for place, channel in zip(_by_channel(magnitude), self._groups[group], strict=True):
-                np.abs(self._spectra[channel, :, frames], out=place)
+                place[:] = np.abs(spectra[:, channel]).T
         self._pending.append((self._predict(batch), rows))
         self._sent += count
 
@@ -181,9 +181,10 @@ class MaskFilter:
             frames = self._frames_of(patch)
             channels = self._groups[group]
             for place, channel in zip(_by_channel(mask), channels, strict=True):
-                self._mask[channel, :, frames] += place * (self._crossfade / channels.count(channel))
+                weight = self._crossfade[:, None] / channels.count(channel)
+                self._mask.kept[frames, channel] += place.T * weight
             if group == 0:
-                self._weight[frames] += self._crossfade
+                self._weight.kept[frames] += self._crossfade
         self._rows += len(rows)
 
     def _frames_of(self, patch: int) -> slice:
@@ -193,19 +194,55 @@ class MaskFilter:
 
     def _take_out(self, frames: int, *, last: bool) -> np.ndarray:
         """The samples of the first `frames` frames, whose mask is final; they are let go."""
-        mask = self._mask[..., :frames] / self._weight[:frames]
-        mixture = self._spectra[..., :frames]
+        mixture, mask, weight = (x.kept[:frames] for x in (self._spectra, self._mask, self._weight))
+        mask /= weight[:, None, None]
         voice = mixture * mask
         if self._spatial is not None:
             voice = self._spatial.push(mixture, voice, last=last)
-        samples = self._overlap_add.push(voice)
-        self._spectra, self._mask = self._spectra[..., frames:], self._mask[..., frames:]
-        self._weight = self._weight[frames:]
+        samples = self._overlap_add.push(np.moveaxis(voice, 0, -1))
+        for frames_of in (self._spectra, self._mask, self._weight):
+            frames_of.drop(frames)
         self._first += frames
         drop = min(self._to_drop, samples.shape[1])
         self._to_drop -= drop
         self._went += samples.shape[1] - drop
         return samples[:, drop:].T
+
+
+class _Frames:
+    """Frames that come at the end and go at the beginning, beside one another in memory.
+
+    They are moved when the room ends, once each on average, however many are kept.
+    """
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any):
+        """No frames, of `shape` each."""
+        self._room = np.empty((0, *shape), dtype)
+        self._start = self._end = 0
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._end - self._start
+
+    @property
+    def kept(self) -> np.ndarray:
+        """The frames `[N, ...]`, to be read and written until the next ones come."""
+        return self._room[self._start : self._end]
+
+    def append(self, count: int) -> np.ndarray:
+        """Add frames, which the caller has to write: `[count, ...]`."""
+        if self._end + count > len(self._room):
+            kept, needed = self.kept, len(self) + count
+            if 2 * needed > len(self._room):
+                self._room = np.empty((2 * needed, *kept.shape[1:]), kept.dtype)
+            self._room[: len(kept)] = kept
+            self._start, self._end = 0, len(kept)
+        self._end += count
+        return self._room[self._end - count : self._end]
+
+    def drop(self, count: int) -> None:
+        """Let the first ones go."""
+        self._start += count
 
 
 def channel_groups(channels: int, together: int, copies: int = 1) -> list[tuple[int, ...]]:
