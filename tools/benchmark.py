@@ -165,11 +165,13 @@ def _name(form: str) -> str:
 
 
 def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
-    """Our network, compiled when it is first called, and random variables for it."""
+    """Our network for predicting, compiled when it is first called, and random variables for it."""
     model = _network(options, form)
     key = jax.random.key(0, impl="rbg")  # the quickest to compile for
-    variables = jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE)))
-    return jax.jit(model.apply), variables
+    variables = jax.device_get(jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE))))
+    if form == "auto":
+        model, variables = model.prepared(variables, _SIDE, _SIDE, jax.default_backend())
+    return jax.jit(model.apply), jax.device_put(variables)
 
 
 def jax_separate(options: argparse.Namespace, form: str) -> Case:
@@ -324,7 +326,9 @@ def compare_layers(options: argparse.Namespace) -> Iterator[Comparison]:
         gradient = rng.standard_normal((options.batch_size, after, after, layer.outputs), np.float32)
         arrays = [jnp.asarray(a, dtype) for a in (x, kernel, gradient)]
         calls = {
-            _name(form): _layer_calls(layers.FORMS[form][0 if layer.down else 1], *arrays)
+            _name(form): _layer_calls(
+                partial(layers.convolve, layers.FORMS[form][0 if layer.down else 1]), *arrays
+            )
             for form in ("auto", *options.forms)
         }
         if options.against == "torch":

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +7,10 @@ import pytest
 
 from vocalsep_jax.models import layers
 
+DOWN, UP = (partial(layers.convolve, choice) for choice in layers.FORMS["auto"])
 FORMS = {
-    "down": (layers.down_conv_matmul, layers.down_conv_lax, layers.down_conv, layers.down_conv_tiled),
-    "up": (layers.up_conv_matmul, layers.up_conv_lax, layers.up_conv, layers.up_conv_tiled),
+    "down": (layers.down_conv_matmul, layers.down_conv_lax, DOWN, layers.down_conv_tiled),
+    "up": (layers.up_conv_matmul, layers.up_conv_lax, UP, layers.up_conv_tiled),
 }
 
 
@@ -130,13 +133,13 @@ def test_tiles_are_taken_where_they_are_whole_many_and_exact(shape, dtype, produ
     x, kernel = jnp.zeros((b, h, w, c), dtype), jnp.zeros((4, 4, c, o), dtype)
     expected = products if isinstance(products, dict) else {"down": products, "up": products}
     for direction, number in expected.items():
-        form = {"down": layers.down_conv_cpu, "up": layers.up_conv_cpu}[direction]
-        assert str(jax.make_jaxpr(form)(x, kernel)).count("dot_general[") == number, direction
+        choice = {"down": layers.down_conv_cpu, "up": layers.up_conv_cpu}[direction]
+        assert str(jax.make_jaxpr(partial(layers.convolve, choice))(x, kernel)).count("dot_general[") == number, direction
 
 
 def test_a_convolution_starts_small_and_its_norm_around_1():
     x = jnp.zeros((1, 2, 2, 64))
-    conv = layers.Conv4x4(128, layers.down_conv)
+    conv = layers.Conv4x4(128, layers.FORMS["auto"][0])
     norm = layers.batch_norm(True, jnp.float32, None, "norm")
 
     @jax.jit

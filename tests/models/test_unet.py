@@ -293,6 +293,39 @@ def test_a_network_has_its_convolutions_in_the_form_that_is_asked_for(name):
     assert ("stablehlo.convolution" in lowered.as_text()) == (name == "lax")
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@jax.numpy_dtype_promotion("standard")  # Flax's BatchNorm mixes dtypes
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"channels": 2, "frequency_scale": "zoned", "frequency_bins": 32, "input_norm": True, "mixing": 2},
+        {"dtype": jnp.bfloat16},
+    ],
+    ids=["as published", "with all that can be asked for", "bfloat16"],
+)
+def test_the_network_for_predicting_predicts_the_same_by_fewer_operations(rng, platform, options):
+    model = UNet(4, 4, **options)
+    frames, bins = 32, 64 if "frequency_scale" in options else 32
+    x = rng.random((3, bins, frames, *([2] if model.channels == 2 else []))).astype(np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
+    variables = jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(np.float32), shapes)
+    variables["batch_stats"] = jax.tree.map(lambda x: np.abs(x) + 0.1, variables["batch_stats"])
+    expected = jax.jit(model.apply)(variables, x)
+    assert expected.std() > 1e-3
+    fast, prepared = model.prepared(variables, bins, frames, platform)
+    tolerance = 0.03 if "dtype" in options else 1e-5
+    np.testing.assert_allclose(jax.jit(fast.apply)(prepared, x), expected, atol=tolerance)
+
+    def operations(model, variables):
+        return str(jax.make_jaxpr(model.clone(convolutions=fast.convolutions).apply)(variables, x))
+
+    before, after = operations(model, variables), operations(fast, prepared)
+    for operation in ("dot_general[", "conv_general_dilated["):
+        assert after.count(operation) == before.count(operation)
+    assert after.count("rsqrt") == before.count("rsqrt") - 7  # all norms of the convolutions
+
+
 class TestAgainstPyTorch:
     """The same weights, the same input: the same mask, loss, gradients and statistics."""
 

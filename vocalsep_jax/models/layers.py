@@ -13,16 +13,22 @@ Both layers compute what PyTorch's `Conv2d(4, stride=2, padding=1)` and
 `jax.lax.platform_dependent` chooses when the program is lowered, so a program exported for, or
 placed on, another platform than the default one still gets the right form.
 
+Each form has two parts: what it makes of the kernel alone, and what it does with the input. Training does
+both at each step; prediction does the first once (`unet.UNet.prepared`).
+
 Axis letters: `B` batch, `H` height, `W` width, `C` input channels, `O` output channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
@@ -32,6 +38,9 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 CONVOLUTION = "convolution"
 """Name of the convolutions' outputs, for `jax.checkpoint_policies`."""
 
+_EPSILON = 1e-5
+"""Of BatchNorm."""
+
 _FEW = 64
 """Least positions (rows x columns, on a layer's smaller side) for which tiles are used.
 
@@ -39,35 +48,59 @@ With fewer, moving the weights takes most of the time.
 """
 
 
-def down_conv_matmul(x: Array, kernel: Array) -> Array:
-    """4x4 convolution with stride 2 and padding 1, as one matrix product.
+class Form(NamedTuple):
+    """A way to compute a convolution.
 
-    Args:
-      x: `[B, H, W, C]`, H and W even.
-      kernel: `[4, 4, C, O]`.
-
-    Returns:
-      `[B, H/2, W/2, O]`.
+    Attributes:
+      weights: kernel `[4, 4, C, O]`, of NumPy or of JAX, to the arrays that `convolve` takes.
+      convolve: `x` `[B, H, W, C]` and those to `[B, H/2 or 2H, W/2 or 2W, O]`.
     """
+
+    weights: Callable[[Any], Any]
+    convolve: Callable[[Array, Any], Array]
+
+    def __call__(self, x: Array, kernel: Array) -> Array:
+        """The convolution of `x` by `kernel`."""
+        return self.convolve(x, self.weights(kernel))
+
+
+def _down_matmul_weights(kernel: Any) -> Any:
+    """`[16 C, O]`; the 16 positions by cells, but for one channel."""
+    *_, c, o = kernel.shape
+    if c == 1:
+        return kernel.reshape(16, o)
+    return _kernel_cells(kernel).transpose(0, 2, 1, 3, 4, 5).reshape(16 * c, o)
+
+
+def _down_matmul(x: Array, weights: Array) -> Array:
+    """4x4 convolution with stride 2 and padding 1, as one matrix product; H and W even."""
     b, h, w, c = x.shape
-    o = kernel.shape[-1]
+    o = weights.shape[-1]
     rows, columns = h // 2, w // 2
     if c == 1:
         # Kernel positions first: the kernel's gradient is then a product that needs nothing transposed.
         image = jnp.pad(x[..., 0], ((0, 0), (1, 1), (1, 1)))
         taps = jnp.stack([image[:, i : i + h : 2, j : j + w : 2] for i in range(4) for j in range(4)])
-        y = jnp.einsum("kp,ko->po", taps.reshape(16, -1), kernel.reshape(16, o))
+        y = jnp.einsum("kp,ko->po", taps.reshape(16, -1), weights)
         return y.reshape(b, rows, columns, o)
     # An output sums over 2x2 cells, two along each axis: cell (i, j) meets kernel cell (i, j).
     cells = _cells(x).transpose(0, 1, 3, 2, 4, 5)
     cells = cells.reshape(*cells.shape[:3], 4 * c)
     beside = [cells[:, i : i + rows, j : j + columns] for i in (0, 1) for j in (0, 1)]
-    weights = _kernel_cells(kernel).transpose(0, 2, 1, 3, 4, 5)
-    return jnp.concatenate(beside, axis=-1) @ weights.reshape(16 * c, o)
+    return jnp.concatenate(beside, axis=-1) @ weights
 
 
-def down_conv_tiled(x: Array, kernel: Array) -> Array:
-    """The same as `down_conv_matmul` in 9/16 of its multiplications; H and W multiples of 4.
+down_conv_matmul = Form(_down_matmul_weights, _down_matmul)
+
+
+def _down_tiled_weights(kernel: Any) -> list[Any]:
+    """Nine times `[4 C, O]`."""
+    *_, c, o = kernel.shape
+    return [point.reshape(4 * c, o) for point in _kernel_points(kernel)]
+
+
+def _down_tiled(x: Array, weights: Sequence[Array]) -> Array:
+    """The same as `_down_matmul` in 9/16 of its multiplications; H and W multiples of 4.
 
     Along an axis, two outputs `y0 = a0 k0 + a1 k1` and `y1 = a1 k0 + a2 k1` of cells a and kernel cells
     k take three products instead of four: `(a0 - a1) k0`, `a1 (k0 + k1)` and `(a2 - a1) k1`, of which each
@@ -85,7 +118,6 @@ def down_conv_tiled(x: Array, kernel: Array) -> Array:
 
     cells = [points(row, 3, columns) for row in points(_cells(x), 1, rows)]
     flat = [cell.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4 * c) for row in cells for cell in row]
-    weights = [weight.reshape(4 * c, -1) for weight in _kernel_points(kernel)]
     products = [(a @ k).reshape(b, rows, columns, -1) for a, k in zip(flat, weights, strict=True)]
 
     def outputs(p: Sequence[Array]) -> list[Array]:
@@ -96,6 +128,9 @@ def down_conv_tiled(x: Array, kernel: Array) -> Array:
     return y.reshape(b, h // 2, w // 2, -1)
 
 
+down_conv_tiled = Form(_down_tiled_weights, _down_tiled)
+
+
 def _cells(x: Array) -> Array:
     """The 2x2 cells of the image with a border of one: `[B, H/2 + 1, 2, W/2 + 1, 2, C]`."""
     b, h, w, c = x.shape
@@ -103,45 +138,50 @@ def _cells(x: Array) -> Array:
     return padded.reshape(b, h // 2 + 1, 2, w // 2 + 1, 2, c)
 
 
-def _kernel_cells(kernel: Array) -> Array:
+def _kernel_cells(kernel: Any) -> Any:
     """`[2, 2, 2, 2, C, O]`: cell along the height, place in it, cell along the width, place in it."""
     return kernel.reshape(2, 2, 2, 2, *kernel.shape[2:])
 
 
-def _kernel_points(kernel: Array) -> list[Array]:
+def _kernel_points(kernel: Any) -> list[Any]:
     """The kernel's factors in the 9 products of a tile: `[2, 2, C, O]` each, by place in a cell."""
     rows = _sums(*_kernel_cells(kernel))
     return [point for row in rows for point in _sums(row[:, 0], row[:, 1])]
 
 
-def _sums(a: Array, b: Array) -> tuple[Array, Array, Array]:
+def _sums(a: Any, b: Any) -> tuple[Any, Any, Any]:
     return a, a + b, b
 
 
-def down_conv_lax(x: Array, kernel: Array) -> Array:
-    """The same as `down_conv_matmul`, by `lax.conv_general_dilated`."""
+def _as_it_is(kernel: Any) -> Any:
+    return kernel
+
+
+def _down_lax(x: Array, kernel: Array) -> Array:
+    """The same as `_down_matmul`, by `lax.conv_general_dilated`."""
     return lax.conv_general_dilated(
         x, kernel, window_strides=(2, 2), padding=((1, 1), (1, 1)), dimension_numbers=_DIMENSIONS
     )
 
 
-def up_conv_matmul(x: Array, kernel: Array) -> Array:
+down_conv_lax = Form(_as_it_is, _down_lax)
+
+
+def _up_matmul_weights(kernel: Any) -> Any:
+    """`[C, 16 O]`."""
+    *_, c, o = kernel.shape
+    return kernel.transpose(2, 0, 1, 3).reshape(c, 16 * o)
+
+
+def _up_matmul(x: Array, weights: Array) -> Array:
     """4x4 transposed convolution with stride 2 and padding 1, as one matrix product.
 
     Output pixel `2i + k - 1` receives `x[i] * kernel[k]` along each axis.
-
-    Args:
-      x: `[B, H, W, C]`.
-      kernel: `[4, 4, C, O]`.
-
-    Returns:
-      `[B, 2H, 2W, O]`.
     """
     b, h, w, c = x.shape
-    o = kernel.shape[-1]
+    o = weights.shape[1] // 16
     # The product comes first, for all 16 kernel positions of each input pixel: the input is read once and
     # never copied, which matters where it has many more channels than the output (the last layer).
-    weights = kernel.transpose(2, 0, 1, 3).reshape(c, 16 * o)
     taps = (x.reshape(-1, c) @ weights).reshape(b, h, w, 2, 2, 2, 2, o)
     taps = jnp.pad(taps, ((0, 0), (1, 1), (1, 1), *[(0, 0)] * 5))
     # Output 2p - 1 + r (r = 0, 1) sums x[p] * kernel[r] and x[p - 1] * kernel[2 + r].
@@ -152,18 +192,26 @@ def up_conv_matmul(x: Array, kernel: Array) -> Array:
     return y[:, 1:-1, 1:-1]
 
 
-def up_conv_tiled(x: Array, kernel: Array) -> Array:
-    """The same as `up_conv_matmul` in 9/16 of its multiplications; H and W even.
+up_conv_matmul = Form(_up_matmul_weights, _up_matmul)
 
-    The transpose of `down_conv_tiled`. Along an axis, two inputs add `x0 k0`, `x0 k1 + x1 k0` and `x1 k1`
+
+def _up_tiled_weights(kernel: Any) -> list[Any]:
+    """Nine times `[C, 4 O]`."""
+    *_, c, o = kernel.shape
+    return [point.transpose(2, 0, 1, 3).reshape(c, 4 * o) for point in _kernel_points(kernel)]
+
+
+def _up_tiled(x: Array, weights: Sequence[Array]) -> Array:
+    """The same as `_up_matmul` in 9/16 of its multiplications; H and W even.
+
+    The transpose of `_down_tiled`. Along an axis, two inputs add `x0 k0`, `x0 k1 + x1 k0` and `x1 k1`
     to three cells of the output; the middle one is `(x0 + x1) (k0 + k1)` less the other two (Karatsuba).
     """
     b, h, w, c = x.shape
-    o = kernel.shape[-1]
+    o = weights[0].shape[1] // 4
     pairs = x.reshape(b, h // 2, 2, w // 2, 2, c)
     rows = _sums(pairs[:, :, 0], pairs[:, :, 1])
     flat = [point.reshape(-1, c) for row in rows for point in _sums(row[..., 0, :], row[..., 1, :])]
-    weights = [weight.transpose(2, 0, 1, 3).reshape(c, 4 * o) for weight in _kernel_points(kernel)]
     products = [(a @ k).reshape(b, h // 2, w // 2, 2, 2, o) for a, k in zip(flat, weights, strict=True)]
 
     def cells(axis: int, first: Array, middle: Array, last: Array) -> Array:
@@ -182,11 +230,18 @@ def up_conv_tiled(x: Array, kernel: Array) -> Array:
     return y[:, 1:-1, 1:-1]
 
 
-def up_conv_lax(x: Array, kernel: Array) -> Array:
-    """The same as `up_conv_matmul`, by `lax.conv_general_dilated` on the dilated input."""
+up_conv_tiled = Form(_up_tiled_weights, _up_tiled)
+
+
+def _up_lax_weights(kernel: Any) -> Any:
+    return kernel[::-1, ::-1]
+
+
+def _up_lax(x: Array, kernel: Array) -> Array:
+    """The same as `_up_matmul`, by `lax.conv_general_dilated` on the dilated input."""
     return lax.conv_general_dilated(
         x,
-        kernel[::-1, ::-1],
+        kernel,
         window_strides=(1, 1),
         padding=((2, 2), (2, 2)),
         lhs_dilation=(2, 2),
@@ -194,19 +249,24 @@ def up_conv_lax(x: Array, kernel: Array) -> Array:
     )
 
 
-def down_conv_cpu(x: Array, kernel: Array) -> Array:
-    """The same as `down_conv_matmul`, in tiles where these are faster."""
-    h, w = x.shape[1:3]
-    return (down_conv_tiled if _suits_tiles(h // 2, w // 2, kernel) else down_conv_matmul)(x, kernel)
+up_conv_lax = Form(_up_lax_weights, _up_lax)
 
 
-def up_conv_cpu(x: Array, kernel: Array) -> Array:
-    """The same as `up_conv_matmul`, in tiles where these are faster."""
-    h, w = x.shape[1:3]
-    return (up_conv_tiled if _suits_tiles(h, w, kernel, outputs=3) else up_conv_matmul)(x, kernel)
+Choice = Callable[[Any, int, int], Form]
+"""The form for a layer: of its kernel, or what has that one's shape and dtype, and its input's H and W."""
 
 
-def _suits_tiles(rows: int, columns: int, kernel: Array, outputs: int = 2) -> bool:
+def down_conv_cpu(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs: tiles where these are faster."""
+    return down_conv_tiled if _suits_tiles(h // 2, w // 2, kernel) else down_conv_matmul
+
+
+def up_conv_cpu(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs: tiles where these are faster."""
+    return up_conv_tiled if _suits_tiles(h, w, kernel, outputs=3) else up_conv_matmul
+
+
+def _suits_tiles(rows: int, columns: int, kernel: Any, outputs: int = 2) -> bool:
     """Whether a layer with so many positions on its smaller side is to be computed in tiles.
 
     With one channel in, or fewer than `outputs` out, sums of cells cost more than the products they save:
@@ -217,23 +277,34 @@ def _suits_tiles(rows: int, columns: int, kernel: Array, outputs: int = 2) -> bo
     return whole and rows * columns >= _FEW and channels and kernel.dtype == jnp.float32
 
 
-def down_conv(x: Array, kernel: Array) -> Array:
-    """`down_conv_*` in the form that is fastest on the platform this is compiled for."""
-    return lax.platform_dependent(x, kernel, cpu=down_conv_cpu, default=down_conv_lax)
+def convolve(choice: Choice, x: Array, kernel: Array) -> Array:
+    """The convolution of `x` `[B, H, W, C]` by `kernel` `[4, 4, C, O]`."""
+    return choice(kernel, *x.shape[1:3])(x, kernel)
 
 
-def up_conv(x: Array, kernel: Array) -> Array:
-    """`up_conv_*` in the form that is fastest on the platform this is compiled for."""
-    return lax.platform_dependent(x, kernel, cpu=up_conv_cpu, default=up_conv_lax)
+def _always(form: Form) -> Choice:
+    return lambda kernel, h, w: form
 
 
-FORMS = {
-    "auto": (down_conv, up_conv),
+def _by_platform(cpu: Choice, other: Choice) -> Choice:
+    """The form that is fastest on the platform a program is compiled for."""
+    here, there = partial(convolve, cpu), partial(convolve, other)
+
+    def by_platform(x: Array, kernel: Array) -> Array:
+        return lax.platform_dependent(x, kernel, cpu=here, default=there)
+
+    return _always(Form(_as_it_is, by_platform))
+
+
+_LAX = _always(down_conv_lax), _always(up_conv_lax)
+
+FORMS: dict[str, tuple[Choice, Choice]] = {
+    "auto": (_by_platform(down_conv_cpu, _LAX[0]), _by_platform(up_conv_cpu, _LAX[1])),
     "cpu": (down_conv_cpu, up_conv_cpu),
-    "matmul": (down_conv_matmul, up_conv_matmul),
-    "lax": (down_conv_lax, up_conv_lax),
+    "matmul": (_always(down_conv_matmul), _always(up_conv_matmul)),
+    "lax": _LAX,
 }
-"""The two convolutions in each form that a whole network can have."""
+"""The two convolutions, down and up, in each form that a whole network can have."""
 
 
 class Conv4x4(nn.Module):
@@ -241,22 +312,53 @@ class Conv4x4(nn.Module):
 
     Attributes:
       features: output channels O.
-      operation: `down_conv` (halves H and W) or `up_conv` (doubles them).
+      choice: of the form: one that halves H and W, or one that doubles them.
       dtype: dtype of the computation; parameters are float32.
+      prepared: whether there is what the form makes of the kernel, `weights`, instead of `kernel`.
     """
 
     features: int
-    operation: Callable[[Array, Array], Array]
+    choice: Choice
     dtype: jnp.dtype = jnp.float32
+    prepared: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """`[B, H, W, C]` to `[B, H/2 or 2H, W/2 or 2W, O]`, in `dtype`."""
+        x = x.astype(self.dtype)
         shape = (4, 4, x.shape[-1], self.features)
-        kernel = self.param("kernel", nn.initializers.normal(0.02), shape, jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        y = self.operation(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.prepared:
+            weights, bias = (self.get_variable("params", name) for name in ("weights", "bias"))
+            kernel = jax.ShapeDtypeStruct(shape, self.dtype)
+            y = self.choice(kernel, *x.shape[1:3]).convolve(x, weights)
+        else:
+            kernel = self.param("kernel", nn.initializers.normal(0.02), shape, jnp.float32)
+            bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+            y = convolve(self.choice, x, kernel.astype(self.dtype))
         return checkpoint_name(y + bias.astype(self.dtype).reshape(1, 1, 1, -1), CONVOLUTION)
+
+
+def prepared_conv(
+    choice: Choice, params: Mapping[str, Any], norm: tuple[Any, Any] | None, dtype: Any, h: int, w: int
+) -> dict[str, Any]:
+    """Parameters of a `Conv4x4` that is `prepared`, the normalisation that follows it included.
+
+    Args:
+      choice: as the layer's.
+      params: its `kernel` and `bias`, NumPy arrays.
+      norm: factor and summand of each output channel, `[O]` each; None if nothing follows.
+      dtype: of the computation.
+      h, w: sides of the input.
+
+    Returns:
+      `weights` and `bias`, NumPy arrays.
+    """
+    kernel, bias = params["kernel"], params["bias"]
+    if norm is not None:
+        factor, summand = norm
+        kernel, bias = kernel * factor, bias * factor + summand
+    kernel = kernel.astype(dtype)
+    return {"weights": choice(kernel, h, w).weights(kernel), "bias": bias}
 
 
 def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) -> nn.BatchNorm:
@@ -273,10 +375,16 @@ def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) 
     return nn.BatchNorm(
         use_running_average=not train,
         momentum=0.9,
-        epsilon=1e-5,
+        epsilon=_EPSILON,
         dtype=dtype,
         scale_init=scale_init,
         use_fast_variance=False,
         axis_name=axis_name if train else None,
         name=name,
     )
+
+
+def normalisation(params: Mapping[str, Any], statistics: Mapping[str, Any]) -> tuple[Any, Any]:
+    """What `batch_norm` does with its running statistics: factor and summand of each channel, `[C]` each."""
+    factor = params["scale"] / np.sqrt(statistics["var"] + _EPSILON)
+    return factor, params["bias"] - statistics["mean"] * factor

@@ -5,6 +5,7 @@ A network is a Flax module that maps magnitudes to masks of the same shape; see 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax.numpy as jnp
@@ -16,7 +17,8 @@ class Network(Protocol):
     """What training and separation need of a network, besides what every Flax module has.
 
     `__call__(magnitude, train=False)` maps float32 `[B, F, T]`, at least 0, to masks float32 `[B, F, T]` in
-    [0, 1]; a network of several channels K maps `[B, F, T, K]` to `[B, F, T, K]`.
+    [0, 1]; a network of several channels K maps `[B, F, T, K]` to `[B, F, T, K]`. One that can predict
+    faster once its weights are known has a method `prepared` as `UNet` has it; it need not.
 
     Attributes:
       channels: K.
@@ -30,6 +32,21 @@ class Network(Protocol):
 
     def check_patch(self, bins: int, frames: int) -> None:
         """Raise ValueError unless patches of so many linear bins and frames fit the layers."""
+
+
+def for_prediction(
+    model: Network, variables: Mapping[str, Any], patch: tuple[int, ...], platform: str
+) -> tuple[Network, Mapping[str, Any]]:
+    """A network for predicting alone, and its variables: what its method `prepared` gives, if it has one.
+
+    Args:
+      model: the network.
+      variables: its variables, NumPy arrays.
+      patch: shape of the patches, `(F, T)` or `(F, T, K)`.
+      platform: that it will run on, as JAX names it.
+    """
+    prepared = getattr(model, "prepared", None)
+    return prepared(variables, *patch[:2], platform) if prepared else (model, variables)
 
 
 NETWORKS: dict[str, Any] = {"unet": UNet}

@@ -10,14 +10,16 @@ channels of the audio.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
-from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm
+from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm, normalisation, prepared_conv
 
 Array = jax.Array
 
@@ -40,8 +42,9 @@ class UNet(nn.Module):
       freeze_statistics: whether the encoder's BatchNorm uses its running statistics in training too, and
         leaves them as they are.
       axis_name: device axis over which BatchNorm averages its statistics when training.
-      convolutions: one of `layers.FORMS`: what computes the convolutions, for measuring; `auto` is the
-        fastest on the platform this is compiled for.
+      convolutions: one of `layers.FORMS`: what computes the convolutions; `auto` is the fastest on the
+        platform this is compiled for.
+      is_prepared: whether the variables are those that `prepared` made.
     """
 
     width: int = 64
@@ -56,6 +59,7 @@ class UNet(nn.Module):
     freeze_statistics: bool = False
     axis_name: str | None = None
     convolutions: str = "auto"
+    is_prepared: bool = False
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool = False) -> Array:
@@ -92,8 +96,9 @@ class UNet(nn.Module):
         down_conv, up_conv = FORMS[self.convolutions]
         skips = []
         for n, features in enumerate(down, start=1):
-            x = Conv4x4(features, down_conv, self.dtype, name=f"down{n}")(x)
-            x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
+            x = Conv4x4(features, down_conv, self.dtype, self.is_prepared, name=f"down{n}")(x)
+            if not self.is_prepared:
+                x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
             x = nn.leaky_relu(x, 0.2)
             if self.mixing:
                 mixing = FrequencyMixing(self.mixing, self.dtype, self.axis_name, name=f"down{n}_mixing")
@@ -104,9 +109,10 @@ class UNet(nn.Module):
         for n, features in enumerate(up, start=1):
             if n > 1:
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = Conv4x4(features, up_conv, self.dtype, name=f"up{n}")(x)
+            x = Conv4x4(features, up_conv, self.dtype, self.is_prepared, name=f"up{n}")(x)
             if n < self.depth:
-                x = batch_norm(train, self.dtype, self.axis_name, name=f"up{n}_norm")(x)
+                if not self.is_prepared:
+                    x = batch_norm(train, self.dtype, self.axis_name, name=f"up{n}_norm")(x)
                 x = nn.relu(x)
                 self.sow("intermediates", f"up{n}_block", x)
         mask = nn.sigmoid(x.astype(jnp.float32))
@@ -114,6 +120,35 @@ class UNet(nn.Module):
         if self.channels == 1:
             mask = mask[..., 0]
         return mask if scale is None else scale.back(mask, magnitude.shape[1])
+
+    def prepared(
+        self, variables: Mapping[str, Any], bins: int, frames: int, platform: str
+    ) -> tuple[UNet, dict[str, Any]]:
+        """This network for predicting alone, as one that computes less.
+
+        The normalisation after each convolution is multiplied into its kernel, and what the convolution's
+        form makes of the kernel is made, once, here.
+
+        Args:
+          variables: of this network, NumPy arrays.
+          bins, frames: of the patches, linear.
+          platform: that it will run on, as JAX names it: `cpu`, `gpu`, ...
+
+        Returns:
+          The network, and its variables, NumPy arrays. It predicts what this one does, to rounding.
+        """
+        model = self.clone(convolutions="cpu" if platform == "cpu" else "lax", is_prepared=True)
+        params, stats = dict(variables["params"]), dict(variables["batch_stats"])
+        sides = np.array([bins if self.frequency_scale == "linear" else self.frequency_bins, frames])
+        for direction, choice in zip(("down", "up"), FORMS[model.convolutions], strict=True):
+            for n in range(1, self.depth + 1):
+                name = f"{direction}{n}"
+                h, w = sides // 2 ** (n - 1 if direction == "down" else self.depth - n + 1)
+                norm = None
+                if scaling := params.pop(f"{name}_norm", None):
+                    norm = normalisation(scaling, stats.pop(f"{name}_norm"))
+                params[name] = prepared_conv(choice, params[name], norm, self.dtype, h, w)
+        return model, {"params": params, "batch_stats": stats}
 
     def _standardised(self, x: Array, renew: bool) -> Array:
         """Input features `[B, G, T, C]`, each bin and feature with mean 0 and variance 1, then scaled."""

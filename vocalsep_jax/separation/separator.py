@@ -41,7 +41,7 @@ class Separator:
       patch_frames: frames of the patches it sees.
       step: training step of the checkpoint.
       model: the network, a Flax module.
-      variables: its parameters and statistics, on the device.
+      variables: its parameters and statistics.
       wiener: whether a multichannel Wiener filter refines what it gives.
     """
 
@@ -76,6 +76,7 @@ class Separator:
         """
         import jax
 
+        from vocalsep_jax.models.networks import for_prediction
         from vocalsep_jax.runs.checkpoints import restore_model
         from vocalsep_jax.runs.record import read_record
 
@@ -98,13 +99,16 @@ class Separator:
             self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
         patch = jax.ShapeDtypeStruct((batch_size, *config.network_input), np.float32)
         shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x), patch)
-        variables, self.step = restore_model(checkpoint, shapes)
+        self.variables, self.step = restore_model(checkpoint, shapes)
         try:
             place = jax.devices(device)[0]
         except RuntimeError as error:
             raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-        self.variables = jax.device_put(variables, place)
-        self._apply = jax.jit(self.model.apply)
+        model, variables = for_prediction(
+            self.model, self.variables, config.network_input, place.platform
+        )
+        self._variables = jax.device_put(variables, place)
+        self._apply = jax.jit(model.apply)
         self.wiener = wiener and self.model.channels == 2
         refine = jax.jit(functools.partial(wiener_window, xp=jax.numpy))
 
@@ -201,7 +205,7 @@ class Separator:
         groups = streaming.channel_groups(channels, self.model.channels, len(shifts))
         inner: streaming.Filter = streaming.MaskFilter(
             self.stft,
-            lambda batch: self._apply(self.variables, batch),
+            lambda batch: self._apply(self._variables, batch),
             channels=channels * len(shifts),
             patch_frames=self.patch_frames,
             batch_size=self._batch,
