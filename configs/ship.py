@@ -9,8 +9,8 @@ Changes to the recipe: windows of 46 ms, which tell a voice's harmonics apart, a
 together by threes; left and right seen, and masked, together, by width 16; the target is the part of the
 voice in phase with the mixture, which is what counts in the separated waveform; all patches count alike
 by the logarithm of their loss, so that faint voices are learned too; Muon; generated songs beside the real
-ones; and samples that are hardly ever the same: voices with any accompaniment or alone, other speeds,
-equalisers, levels, widths.
+ones; and samples that are hardly ever the same: voices with any accompaniment, accompaniments alone,
+other speeds, equalisers, levels, widths.
 """
 
 import ml_collections
@@ -38,8 +38,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.invert = 0.5
     config.data.remix = 0.6
     config.data.speeds = (0.87, 1.15)
-    config.data.voice_absent = 0.05
-    config.data.accompaniment_absent = 0.05
+    config.data.voice_absent = 0.1
     config.data.builtin.beside = 8
 
     config.optimizer.kind = "muon"

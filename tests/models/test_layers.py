@@ -134,7 +134,8 @@ def test_tiles_are_taken_where_they_are_whole_many_and_exact(shape, dtype, produ
     expected = products if isinstance(products, dict) else {"down": products, "up": products}
     for direction, number in expected.items():
         choice = {"down": layers.down_conv_cpu, "up": layers.up_conv_cpu}[direction]
-        assert str(jax.make_jaxpr(partial(layers.convolve, choice))(x, kernel)).count("dot_general[") == number, direction
+        jaxpr = jax.make_jaxpr(partial(layers.convolve, choice))(x, kernel)
+        assert str(jaxpr).count("dot_general[") == number, direction
 
 
 def test_a_convolution_starts_small_and_its_norm_around_1():

@@ -385,6 +385,6 @@ def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) 
 
 
 def normalisation(params: Mapping[str, Any], statistics: Mapping[str, Any]) -> tuple[Any, Any]:
-    """What `batch_norm` does with its running statistics: factor and summand of each channel, `[C]` each."""
+    """Factor and summand by which `batch_norm` scales with its running statistics, `[C]` each."""
     factor = params["scale"] / np.sqrt(statistics["var"] + _EPSILON)
     return factor, params["bias"] - statistics["mean"] * factor

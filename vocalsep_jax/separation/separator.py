@@ -104,9 +104,7 @@ class Separator:
             place = jax.devices(device)[0]
         except RuntimeError as error:
             raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-        model, variables = for_prediction(
-            self.model, self.variables, config.network_input, place.platform
-        )
+        model, variables = for_prediction(self.model, self.variables, config.network_input, place.platform)
         self._variables = jax.device_put(variables, place)
         self._apply = jax.jit(model.apply)
         self.wiener = wiener and self.model.channels == 2
