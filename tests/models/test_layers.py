@@ -10,14 +10,22 @@ from vocalsep_jax.models import layers
 DOWN, UP = (partial(layers.convolve, choice) for choice in layers.FORMS["auto"])
 FORMS = {
     "down": (layers.down_conv_matmul, layers.down_conv_lax, DOWN, layers.down_conv_tiled),
-    "up": (layers.up_conv_matmul, layers.up_conv_lax, UP, layers.up_conv_tiled),
+    "up": (
+        layers.up_conv_matmul,
+        layers.up_conv_lax,
+        UP,
+        layers.up_conv_tiled,
+        layers.up_conv_large_tiles,
+    ),
 }
 
 
 def forms_for(direction, h, w):
-    """All forms, or all but the tiled one, which needs whole tiles."""
+    """All forms, or those that need no tiles, or no large ones, where these are not whole."""
     side = 4 if direction == "down" else 2
-    return FORMS[direction] if h % side == w % side == 0 else FORMS[direction][:3]
+    if h % side or w % side:
+        return FORMS[direction][:3]
+    return FORMS[direction] if h % 4 == w % 4 == 0 else FORMS[direction][:4]
 
 
 def by_definition(direction, x, kernel):
@@ -58,9 +66,10 @@ def test_tiles_keep_their_digits_where_the_input_is_nearly_constant(rng, directi
     """Their differences and sums cancel there."""
     x = (10 + 0.1 * rng.standard_normal((2, 32, 32, 16))).astype(np.float32)
     kernel = 0.02 * rng.standard_normal((4, 4, 16, 8)).astype(np.float32)
-    _, lax, _, tiled = FORMS[direction]
-    expected, ours = jax.jit(lambda x, k: (lax(x, k), tiled(x, k)))(x, kernel)
-    assert np.abs(ours - expected).max() < 2e-5 * np.abs(expected).max()
+    _, lax, _, *tiled = FORMS[direction]
+    expected, *ours = jax.jit(lambda x, k: [form(x, k) for form in (lax, *tiled)])(x, kernel)
+    for y in ours:
+        assert np.abs(y - expected).max() < 2e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
@@ -77,7 +86,7 @@ def test_gradients_of_the_forms_agree(rng, direction, side, channels):
         ]
 
     reference, *others = gradients(x, kernel)
-    assert len(others) == 3
+    assert len(others) == (3 if direction == "down" else 4)
     for other in others:
         for a, b in zip(reference, other, strict=True):
             assert np.abs(a - b).max() < 1e-5 * np.abs(a).max()
@@ -110,10 +119,11 @@ def multiplications(form, x, kernel):
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
-def test_tiles_take_nine_sixteenths_of_the_multiplications_forwards_and_backwards(direction):
+def test_tiles_take_fewer_multiplications_forwards_and_backwards(direction):
     x, kernel = jnp.zeros((2, 32, 16, 3)), jnp.zeros((4, 4, 3, 5))
-    matmul, tiled = (multiplications(FORMS[direction][i], x, kernel) for i in (0, 3))
+    matmul, _, _, tiled, *large = (multiplications(form, x, kernel) for form in FORMS[direction])
     assert tiled * 16 == matmul * 9
+    assert [n * 64 for n in large] == [matmul * 25] * len(large)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +136,8 @@ def test_tiles_take_nine_sixteenths_of_the_multiplications_forwards_and_backward
         ((1, 32, 32, 1, 3), jnp.float32, 1),
         ((1, 32, 32, 3, 1), jnp.float32, 1),
         ((1, 32, 32, 2, 3), jnp.bfloat16, 1),
+        ((1, 32, 32, 2, 3), jnp.float32, {"up": 25}),
+        ((1, 34, 34, 2, 3), jnp.float32, {"up": 9}),
     ],
 )
 def test_tiles_are_taken_where_they_are_whole_many_and_exact(shape, dtype, products):

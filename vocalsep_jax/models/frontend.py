@@ -36,7 +36,8 @@ def log1p(magnitude: Array) -> Array:
     It is logarithmic above a magnitude of 0.01, about a quiet but audible bin, and linear far below that,
     where little is heard.
     """
-    return jnp.log1p(100.0 * magnitude)[..., None]
+    # `log1p` would keep digits beyond 6e-8, which is nothing here, and takes four times as long on CPUs.
+    return jnp.log(1.0 + 100.0 * magnitude)[..., None]
 
 
 INPUT_TRANSFORMS: dict[str, Callable[[Array], Array]] = {"raw": raw, "log": log, "log1p": log1p}

@@ -6,8 +6,8 @@ Both layers compute what PyTorch's `Conv2d(4, stride=2, padding=1)` and
 * *matmul*: space-to-depth (or depth-to-space) around a 2x2 convolution written as one matrix
   product. XLA's CPU backend has fast matrix products but no fast gradient of a transposed
   convolution, so this is a form for CPUs.
-* *tiled*: the 2x2 convolution of *matmul* in 9/16 of its multiplications, as nine matrix products: the
-  form for CPUs where a layer has enough positions.
+* *tiled*: the 2x2 convolution of *matmul* in fewer multiplications, in tiles that take nine matrix
+  products (or 25, of larger tiles) each: the form for CPUs where a layer has enough positions.
 * *lax*: `lax.conv_general_dilated`, the form GPUs and TPUs have kernels for.
 
 `jax.lax.platform_dependent` chooses when the program is lowered, so a program exported for, or
@@ -21,6 +21,8 @@ Axis letters: `B` batch, `H` height, `W` width, `C` input channels, `O` output c
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -46,6 +48,12 @@ _FEW = 64
 
 With fewer, moving the weights takes most of the time.
 """
+
+_MANY = 1024
+"""Least positions for which large tiles are used: with fewer, the 25 sums of the kernel take too long."""
+
+_FEW_CHANNELS = 32
+"""Most input channels for which XLA's own convolution is faster than tiles, forward, on CPUs."""
 
 
 class Form(NamedTuple):
@@ -93,38 +101,93 @@ def _down_matmul(x: Array, weights: Array) -> Array:
 down_conv_matmul = Form(_down_matmul_weights, _down_matmul)
 
 
+class Tiles(NamedTuple):
+    """How the products of polynomials of m and of two terms are computed by m + 1 multiplications.
+
+    Toom and Cook: both are evaluated at m points and at infinity, the values multiplied, and the product's
+    coefficients interpolated. Along an axis, m inputs of the layer up add such a product to m + 1 cells
+    of its output; the layer down is the transpose of that (Winograd's F(m, 2)). A direct computation takes
+    2 m multiplications.
+
+    Attributes:
+      inputs: values of m terms, `[m + 1, m]`.
+      kernel: values of two terms, `[m + 1, 2]`.
+      outputs: coefficients by values, `[m + 1, m + 1]`.
+    """
+
+    inputs: np.ndarray
+    kernel: np.ndarray
+    outputs: np.ndarray
+
+    @classmethod
+    def at(cls, *points: float) -> Tiles:
+        """With m points besides infinity."""
+        m = len(points)
+
+        def values(terms: int) -> np.ndarray:
+            return np.array([*(np.power(p, np.arange(terms)) for p in points), np.eye(terms)[-1]])
+
+        zero_at_all = np.polynomial.polynomial.polyfromroots(points)
+        outputs = np.zeros((m + 1, m + 1))
+        outputs[:, m] = zero_at_all
+        for j, p in enumerate(points):
+            one_at_p = np.polynomial.polynomial.polyfromroots(np.delete(points, j))
+            outputs[:m, j] = one_at_p / np.polynomial.polynomial.polyval(p, one_at_p)
+        return cls(values(m), values(2), outputs)
+
+    @property
+    def side(self) -> int:
+        """m."""
+        return self.inputs.shape[1]
+
+    def kernel_points(self, kernel: Any) -> list[Any]:
+        """The kernel in the (m + 1)^2 products of a tile: `[2, 2, C, O]` each, by place in a cell."""
+        rows = _combined(self.kernel, list(_kernel_cells(kernel)))
+        return [point for row in rows for point in _combined(self.kernel, [row[:, 0], row[:, 1]])]
+
+
+def _combined(matrix: np.ndarray, arrays: Sequence[Any]) -> list[Any]:
+    """The sums of arrays by each row of a matrix, without what is 0 in it."""
+    return [
+        functools.reduce(
+            operator.add,
+            [
+                a if factor == 1 else float(factor) * a
+                for factor, a in zip(row, arrays, strict=True)
+                if factor
+            ],
+        )
+        for row in matrix
+    ]
+
+
+_TWO = Tiles.at(0, 1)
+"""Tiles of 2x2: nine sixteenths of the multiplications, by factors of 1 and -1."""
+
+_FOUR = Tiles.at(0, 1, -1, 0.5)
+"""Tiles of 4x4: 25/64 of them. The sums' larger factors cost half a digit."""
+
+
 def _down_tiled_weights(kernel: Any) -> list[Any]:
     """Nine times `[4 C, O]`."""
     *_, c, o = kernel.shape
-    return [point.reshape(4 * c, o) for point in _kernel_points(kernel)]
+    return [point.reshape(4 * c, o) for point in _TWO.kernel_points(kernel)]
 
 
 def _down_tiled(x: Array, weights: Sequence[Array]) -> Array:
-    """The same as `_down_matmul` in 9/16 of its multiplications; H and W multiples of 4.
-
-    Along an axis, two outputs `y0 = a0 k0 + a1 k1` and `y1 = a1 k0 + a2 k1` of cells a and kernel cells
-    k take three products instead of four: `(a0 - a1) k0`, `a1 (k0 + k1)` and `(a2 - a1) k1`, of which each
-    output is the sum of two (Winograd, F(2, 2)). Along both axes, a tile of 2x2 outputs takes 9 matrix
-    products instead of 16.
-    """
+    """The same as `_down_matmul` in 9/16 of its multiplications; H and W multiples of 4."""
     b, h, w, c = x.shape
     rows, columns = h // 4, w // 4
 
     def points(cells: Array, axis: int, tiles: int) -> list[Array]:
-        first, middle, last = (
-            lax.slice_in_dim(cells, i, i + 2 * tiles - 1, stride=2, axis=axis) for i in range(3)
-        )
-        return [first - middle, middle, last - middle]
+        three = [lax.slice_in_dim(cells, i, i + 2 * tiles - 1, stride=2, axis=axis) for i in range(3)]
+        return _combined(_TWO.outputs.T, three)
 
     cells = [points(row, 3, columns) for row in points(_cells(x), 1, rows)]
     flat = [cell.transpose(0, 1, 3, 2, 4, 5).reshape(-1, 4 * c) for row in cells for cell in row]
     products = [(a @ k).reshape(b, rows, columns, -1) for a, k in zip(flat, weights, strict=True)]
-
-    def outputs(p: Sequence[Array]) -> list[Array]:
-        return [p[0] + p[1], p[1] + p[2]]
-
-    upper, lower = zip(*[outputs(products[j::3]) for j in range(3)], strict=True)
-    y = jnp.stack([jnp.stack(outputs(row), axis=3) for row in (upper, lower)], axis=2)
+    upper, lower = zip(*[_combined(_TWO.inputs.T, products[j::3]) for j in range(3)], strict=True)
+    y = jnp.stack([jnp.stack(_combined(_TWO.inputs.T, row), axis=3) for row in (upper, lower)], axis=2)
     return y.reshape(b, h // 2, w // 2, -1)
 
 
@@ -141,16 +204,6 @@ def _cells(x: Array) -> Array:
 def _kernel_cells(kernel: Any) -> Any:
     """`[2, 2, 2, 2, C, O]`: cell along the height, place in it, cell along the width, place in it."""
     return kernel.reshape(2, 2, 2, 2, *kernel.shape[2:])
-
-
-def _kernel_points(kernel: Any) -> list[Any]:
-    """The kernel's factors in the 9 products of a tile: `[2, 2, C, O]` each, by place in a cell."""
-    rows = _sums(*_kernel_cells(kernel))
-    return [point for row in rows for point in _sums(row[:, 0], row[:, 1])]
-
-
-def _sums(a: Any, b: Any) -> tuple[Any, Any, Any]:
-    return a, a + b, b
 
 
 def _as_it_is(kernel: Any) -> Any:
@@ -195,42 +248,44 @@ def _up_matmul(x: Array, weights: Array) -> Array:
 up_conv_matmul = Form(_up_matmul_weights, _up_matmul)
 
 
-def _up_tiled_weights(kernel: Any) -> list[Any]:
-    """Nine times `[C, 4 O]`."""
+def _up_tiled_weights(tiles: Tiles, kernel: Any) -> list[Any]:
+    """(m + 1)^2 times `[C, 4 O]`."""
     *_, c, o = kernel.shape
-    return [point.transpose(2, 0, 1, 3).reshape(c, 4 * o) for point in _kernel_points(kernel)]
+    return [point.transpose(2, 0, 1, 3).reshape(c, 4 * o) for point in tiles.kernel_points(kernel)]
 
 
-def _up_tiled(x: Array, weights: Sequence[Array]) -> Array:
-    """The same as `_up_matmul` in 9/16 of its multiplications; H and W even.
-
-    The transpose of `_down_tiled`. Along an axis, two inputs add `x0 k0`, `x0 k1 + x1 k0` and `x1 k1`
-    to three cells of the output; the middle one is `(x0 + x1) (k0 + k1)` less the other two (Karatsuba).
-    """
+def _up_tiled(tiles: Tiles, x: Array, weights: Sequence[Array]) -> Array:
+    """The same as `_up_matmul` in fewer multiplications; H and W multiples of m."""
     b, h, w, c = x.shape
-    o = weights[0].shape[1] // 4
-    pairs = x.reshape(b, h // 2, 2, w // 2, 2, c)
-    rows = _sums(pairs[:, :, 0], pairs[:, :, 1])
-    flat = [point.reshape(-1, c) for row in rows for point in _sums(row[..., 0, :], row[..., 1, :])]
-    products = [(a @ k).reshape(b, h // 2, w // 2, 2, 2, o) for a, k in zip(flat, weights, strict=True)]
+    o, m = weights[0].shape[1] // 4, tiles.side
+    parts = x.reshape(b, h // m, m, w // m, m, c)
+    rows = _combined(tiles.inputs, [parts[:, :, i] for i in range(m)])
+    flat = [
+        point.reshape(-1, c)
+        for row in rows
+        for point in _combined(tiles.inputs, [row[..., j, :] for j in range(m)])
+    ]
+    products = [(a @ k).reshape(b, h // m, w // m, 2, 2, o) for a, k in zip(flat, weights, strict=True)]
 
-    def cells(axis: int, first: Array, middle: Array, last: Array) -> Array:
+    def cells(axis: int, values: Sequence[Array]) -> Array:
         # The last cell of a tile is the first of the next one.
         def pad(a: Array, before: int, after: int) -> Array:
             return jnp.pad(a, [(before, after) if i == axis else (0, 0) for i in range(a.ndim)])
 
-        even = pad(first, 0, 1) + pad(last, 1, 0)
-        odd = pad(middle - first - last, 0, 1)
-        both = jnp.stack([even, odd], axis=axis + 1)
-        both = both.reshape(*first.shape[:axis], -1, *first.shape[axis + 1 :])
-        return lax.slice_in_dim(both, 0, both.shape[axis] - 1, axis=axis)
+        first, *between, last = _combined(tiles.outputs, values)
+        all_of_tile = [pad(first, 0, 1) + pad(last, 1, 0), *(pad(cell, 0, 1) for cell in between)]
+        y = jnp.stack(all_of_tile, axis=axis + 1)
+        y = y.reshape(*first.shape[:axis], -1, *first.shape[axis + 1 :])
+        return lax.slice_in_dim(y, 0, y.shape[axis] - (m - 1), axis=axis)
 
-    y = cells(1, *[cells(2, *products[i : i + 3]) for i in (0, 3, 6)])
+    y = cells(1, [cells(2, products[i : i + m + 1]) for i in range(0, (m + 1) ** 2, m + 1)])
     y = y.transpose(0, 1, 3, 2, 4, 5).reshape(b, 2 * h + 2, 2 * w + 2, o)
     return y[:, 1:-1, 1:-1]
 
 
-up_conv_tiled = Form(_up_tiled_weights, _up_tiled)
+up_conv_tiled, up_conv_large_tiles = (
+    Form(partial(_up_tiled_weights, tiles), partial(_up_tiled, tiles)) for tiles in (_TWO, _FOUR)
+)
 
 
 def _up_lax_weights(kernel: Any) -> Any:
@@ -262,8 +317,29 @@ def down_conv_cpu(kernel: Any, h: int, w: int) -> Form:
 
 
 def up_conv_cpu(kernel: Any, h: int, w: int) -> Form:
-    """The form for CPUs: tiles where these are faster."""
-    return up_conv_tiled if _suits_tiles(h, w, kernel, outputs=3) else up_conv_matmul
+    """The form for CPUs: tiles where these are faster, and large ones where they are faster still."""
+    return _up_conv_cpu(kernel, h, w, _MANY)
+
+
+def up_conv_cpu_forward(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs where no gradient is asked for, and the kernel's sums are made beforehand."""
+    return _up_conv_cpu(kernel, h, w, _MANY // 4)
+
+
+def _up_conv_cpu(kernel: Any, h: int, w: int, many: int) -> Form:
+    if not _suits_tiles(h, w, kernel, outputs=3):
+        return up_conv_matmul
+    large = h % 4 == w % 4 == 0 and h * w >= many
+    return up_conv_large_tiles if large else up_conv_tiled
+
+
+def down_conv_cpu_forward(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs where no gradient is asked for: XLA's own convolution where there are few channels.
+
+    It takes 0.6 to 0.8 of the time of tiles there; its gradients take far longer.
+    """
+    few = 2 < kernel.shape[2] <= _FEW_CHANNELS and kernel.dtype == jnp.float32
+    return down_conv_lax if few else down_conv_cpu(kernel, h, w)
 
 
 def _suits_tiles(rows: int, columns: int, kernel: Any, outputs: int = 2) -> bool:
@@ -301,6 +377,7 @@ _LAX = _always(down_conv_lax), _always(up_conv_lax)
 FORMS: dict[str, tuple[Choice, Choice]] = {
     "auto": (_by_platform(down_conv_cpu, _LAX[0]), _by_platform(up_conv_cpu, _LAX[1])),
     "cpu": (down_conv_cpu, up_conv_cpu),
+    "cpu_forward": (down_conv_cpu_forward, up_conv_cpu_forward),
     "matmul": (_always(down_conv_matmul), _always(up_conv_matmul)),
     "lax": _LAX,
 }

@@ -137,7 +137,7 @@ class UNet(nn.Module):
         Returns:
           The network, and its variables, NumPy arrays. It predicts what this one does, to rounding.
         """
-        model = self.clone(convolutions="cpu" if platform == "cpu" else "lax", is_prepared=True)
+        model = self.clone(convolutions="cpu_forward" if platform == "cpu" else "lax", is_prepared=True)
         params, stats = dict(variables["params"]), dict(variables["batch_stats"])
         sides = np.array([bins if self.frequency_scale == "linear" else self.frequency_bins, frames])
         for direction, choice in zip(("down", "up"), FORMS[model.convolutions], strict=True):

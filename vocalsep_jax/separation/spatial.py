@@ -61,10 +61,10 @@ class SpatialFilter:
         refined = np.array(voice)
         for group, spread in self._spreads.items():
             pair = list(group)
-            window = [
+            mixed, estimate = (
                 np.pad(np.moveaxis(x[:, pair], 0, -1), [(0, 0), (0, 0), (0, WINDOW - frames)])
                 for x in (mixture, voice)
-            ]
-            filtered, self._spreads[group] = self._update(*window, spread)
+            )
+            filtered, self._spreads[group] = self._update(mixed, estimate, spread)
             refined[:, pair] = np.moveaxis(np.asarray(filtered)[..., :frames], -1, 0)
         return refined
