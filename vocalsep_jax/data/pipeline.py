@@ -140,13 +140,7 @@ class PatchPipeline:
                 _channels(crops.accompaniment, crops.accompaniment_gains),
             ]
         )
-        spectra = tf.signal.stft(
-            stems,
-            frame_length=self._stft.n_fft,
-            frame_step=self._stft.hop,
-            fft_length=self._stft.n_fft,
-            window_fn=lambda length, dtype: tf.signal.hann_window(length, True, dtype),
-        )
+        spectra = tf.signal.rfft(self._framed(stems) * self._stft.window())
         real, imaginary = tf.math.real(spectra), tf.math.imag(spectra)
         if self._bends:
             bends = tf.stack([crops.vocals_bends, crops.accompaniment_bends])
@@ -165,6 +159,16 @@ class PatchPipeline:
             parts = parts[..., 0]
         vocals, accompaniment, mixture, in_phase = tf.unstack(parts)
         return Batch(mixture, vocals, accompaniment, crops.weight, in_phase)
+
+    def _framed(self, x: Any) -> Any:
+        """The frames of `[..., S]`, by whole hops: `[..., T, n_fft]`.
+
+        `tf.signal.frame` takes longer than the transform.
+        """
+        pieces, hop, n_fft = self._stft.hops_per_frame, self._stft.hop, self._stft.n_fft
+        x = tf.pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, pieces * hop - n_fft]])
+        hops = tf.reshape(x, [*x.shape[:-1], self._frames - 1 + pieces, hop])
+        return tf.concat([hops[..., n : n + self._frames, :] for n in range(pieces)], axis=-1)[..., :n_fft]
 
 
 def _channels(x: Any, gains: Any) -> Any:
