@@ -6,8 +6,8 @@
 What is compared takes turns in one process, round by round: a noisy machine is then noisy for all of it.
 Times are medians over rounds, with the fastest and the slowest. The ceilings, a large matrix product in
 the same dtype and a large copy, are measured in the same call. `input` is the making of batches from songs
-in memory: on the device, by tf.data where TensorFlow is, and by a PyTorch DataLoader. Needs the core;
---against torch PyTorch too.
+in memory: on the device, by tf.data where TensorFlow is, by Grain where that is, and by a PyTorch
+DataLoader. Needs the core; --against torch PyTorch too.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -226,6 +227,13 @@ def input_cases(options: argparse.Namespace) -> list[Case]:
             pipeline = PatchPipeline(store, _STFT, _SIDE, size, Augmentation(), stft_on=stft_on)
             batches = pipeline.training(0, 0, 2**31 // size)
             cases.append(Case(f"tf.data, STFT on the {stft_on}", _taking(batches), _INPUT_BATCHES * size))
+    if find_spec("grain"):
+        from tools import grain_peer
+
+        for processes in (False, True):
+            name = f"Grain, {grain_peer.WORKERS} {'processes' if processes else 'threads'}"
+            batches = grain_peer.loader(store, _STFT, _SIDE, size, processes=processes)
+            cases.append(Case(name, _taking(batches), _INPUT_BATCHES * size))
     if options.against == "torch":
         from tools import torch_peer
 
