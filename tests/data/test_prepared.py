@@ -1,9 +1,11 @@
+import threading
+
 import numpy as np
 import pytest
 
 from tests.conftest import tone
 from vocalsep_jax.data import prepared
-from vocalsep_jax.data.songs import Song, Stems, find_library
+from vocalsep_jax.data.songs import Song, SongError, Stems, find_library
 
 
 def song(name, vocals, accompaniment):
@@ -13,6 +15,37 @@ def song(name, vocals, accompaniment):
 def store():
     songs = [song("A", tone(440, 1), tone(100, 1)), song("B", tone(500, 2, level=3.0), tone(90, 2))]
     return prepared.MemoryStore.of([prepared.prepare_song(s, 8000) for s in songs])
+
+
+def test_several_songs_are_prepared_at_once_and_come_in_order(monkeypatch):
+    monkeypatch.setattr(prepared.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    second = threading.Event()
+
+    def first(rate):
+        assert second.wait(10)  # alone, it would wait for ever
+        return Stems(tone(440, 1), tone(100, 1))
+
+    def after(rate):
+        second.set()
+        return Stems(tone(440, 2), tone(100, 2))
+
+    songs = [Song("A", first, "A"), Song("B", after, "B"), song("C", tone(440, 1), tone(90, 1))]
+    done = prepared.prepare_songs(songs, 8000)
+    assert [p.name for p in done] == ["A", "B", "C"]
+
+
+def test_a_song_that_cannot_be_read_ends_the_preparing(monkeypatch):
+    monkeypatch.setattr(prepared.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    begun = []
+
+    def unreadable(rate):
+        begun.append(rate)
+        raise SongError("B: cannot be read")
+
+    songs = [song("A", tone(440, 1), tone(100, 1)), *[Song("B", unreadable, "B")] * 9]
+    with pytest.raises(SongError, match="B: cannot be read"):
+        list(prepared.prepare_songs(songs, 8000))
+    assert len(begun) < 9
 
 
 def test_what_is_kept_is_the_song_to_half_a_step():

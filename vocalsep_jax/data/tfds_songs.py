@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 import vocalsep_jax.runtime.quiet_tensorflow  # noqa: F401, before TFDS imports TensorFlow its own way
-from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_song, song_count, with_progress
+from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_songs, song_count, with_progress
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.data.songs import Library, SongError
 from vocalsep_jax.runtime.console import reason_of
@@ -83,12 +83,12 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         assert self._library is not None
         key = 0
-        for number, song in enumerate(self._library.splits[split]):
-            prepared = prepare_song(song, self._sample_rate)
+        songs = self._library.splits[split]
+        for number, prepared in enumerate(prepare_songs(songs, self._sample_rate)):
             samples = prepared.stems["vocals"].shape[1]
             self.info.metadata["songs"][split].append(
                 {
-                    "name": song.name,
+                    "name": prepared.name,
                     "samples": samples,
                     "scale": prepared.scale,
                     "first_chunk": key,
