@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import platform
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -51,6 +50,7 @@ from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.runs.folder import package_versions
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
+from vocalsep_jax.runtime.cores import available_cores
 from vocalsep_jax.runtime.data_parallel import DataParallel
 from vocalsep_jax.separation.streaming import MaskFilter
 from vocalsep_jax.training.step import AXIS, create_state, kept_bytes, make_objective, make_train_step
@@ -171,7 +171,7 @@ def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
     key = jax.random.key(0, impl="rbg")  # the quickest to compile for
     variables = jax.device_get(jax.jit(model.init)(key, jnp.zeros((1, _SIDE, _SIDE))))
     if form == "auto":
-        model, variables = model.prepared(variables, _SIDE, _SIDE, jax.default_backend())
+        model, variables = model.for_prediction(variables, _SIDE, _SIDE, jax.default_backend())
     return jax.jit(model.apply), jax.device_put(variables)
 
 
@@ -428,7 +428,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     machine = {
         "device": jax.devices()[0].device_kind,
         "processor": platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": available_cores(),
         "python": platform.python_version(),
         **package_versions(),
     }

@@ -1,12 +1,13 @@
 """Compare the speed of this working tree with that of an earlier version, in turns on the same machine.
 
-    python tools/benchmark_versions.py v0.1.0
-    python tools/benchmark_versions.py HEAD~20 --rounds 5 --json versions.json
+    python tools/benchmark_versions.py HEAD~20
+    python tools/benchmark_versions.py HEAD~20 --what separate start --rounds 9 --json versions.json
 
 The earlier version is taken from git into a folder of its own, and has its own processes; with
 --environment it is installed, with the packages it asks for, into a virtual environment of its own, else
 it uses the packages that are here. Both do the same by what every version has: `Separator`,
-`train_and_evaluate`, and the command. Prints a table; ratios above 1 mean that this tree is faster.
+`train_and_evaluate`, and the command; with the model that comes with this tree. Prints a table; ratios
+above 1 mean that this tree is faster.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ import contextlib
 import json
 import logging
 import os
+import select
+import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -33,9 +37,12 @@ from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
 
+MODEL = ROOT / "vocalsep_jax" / "shipped" / "vocals"
 WORKER = Path(__file__).with_name("version_worker.py")
 WHAT = ("separate", "separate-wide", "train", "train-wide", "start")
 """What `version_worker.py` can do."""
+_PATIENCE = 600
+"""Seconds that a worker may take to answer: once, and before it is ready."""
 
 
 class VersionError(Exception):
@@ -46,24 +53,24 @@ class Worker:
     """A version of the package that does one thing over and over when it is told to."""
 
     def __init__(self, name: str, python: str, tree: Path, what: str, stack: contextlib.ExitStack):
-        """Start it, and wait until it is ready."""
+        """Start it, and wait until it is ready; the stack ends it."""
         self.name, self.what = name, what
+        self._errors = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115, the stack closes it
         # As the commands set it themselves; here both have it.
         variables = {"PYTHONPATH": str(tree), "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-        self._process = stack.enter_context(
-            subprocess.Popen(
-                [python, str(WORKER), what],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                cwd=tree,
-                env=os.environ | variables,
-            )
+        self._process = subprocess.Popen(
+            [python, str(WORKER), what, str(MODEL)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            cwd=tree,
+            env=os.environ | variables,
+            start_new_session=True,
         )
-        stack.callback(self._process.kill)
+        stack.callback(self._end)
         if self._answer() != "ready":
-            raise VersionError(f"{name} cannot {what}")
+            raise VersionError(f"{name} cannot {what}: {self._last_error()}")
 
     def seconds(self) -> float:
         """Do it once: how long it took."""
@@ -73,11 +80,31 @@ class Worker:
         try:
             return float(self._answer())
         except ValueError:
-            raise VersionError(f"{self.name} ended while it should {self.what}") from None
+            raise VersionError(
+                f"{self.name} ended while it should {self.what}: {self._last_error()}"
+            ) from None
 
     def _answer(self) -> str:
         assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        ready, _, _ = select.select([self._process.stdout], [], [], _PATIENCE)
+        return self._process.stdout.readline().strip() if ready else ""
+
+    def _last_error(self) -> str:
+        self._errors.seek(0)
+        lines = self._errors.read().strip().splitlines()
+        return lines[-1] if lines else f"no answer within {_PATIENCE} s"
+
+    def _end(self) -> None:
+        """Let it end by itself, which it does when nothing more comes in; then kill what is left of it."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
 
 
 @contextlib.contextmanager
@@ -89,10 +116,10 @@ def version(ref: str, *, environment: bool) -> Iterator[tuple[str, Path]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
-        tree.mkdir()
         archive = Path(folder) / "tree.tar"
         _call(["git", "-C", str(ROOT), "archive", "--output", str(archive), ref])
-        _call(["tar", "-x", "-f", str(archive), "-C", str(tree)])
+        with tarfile.open(archive) as content:
+            content.extractall(tree, filter="data")
         python = sys.executable
         if environment:
             home = Path(folder) / "environment"
@@ -103,14 +130,21 @@ def version(ref: str, *, environment: bool) -> Iterator[tuple[str, Path]]:
 
 
 def _call(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise VersionError(f"there is no {command[0]}") from error
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
         raise VersionError(f"{command[0]}: {lines[-1]}")
 
 
 def compare(ref: str, python: str, tree: Path, what: str, rounds: int) -> dict[str, Any]:
-    """Both versions doing `what`, in turns: seconds of each, and how many times as fast this one is."""
+    """Both versions doing `what`, in turns: seconds of each, and how many times as fast this one is.
+
+    Raises:
+      VersionError: if one of them cannot do it.
+    """
     with contextlib.ExitStack() as stack:
         ours = Worker("this tree", sys.executable, ROOT, what, stack)
         theirs = Worker(ref, python, tree, what, stack)
@@ -153,19 +187,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     start_logging()
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
-    results = []
+    results, failed = [], False
     try:
         with version(options.ref, environment=options.environment) as (python, tree):
             for what in options.what:
                 log.info("%s", what)
-                results.append(compare(options.ref, python, tree, what, options.rounds))
+                try:
+                    results.append(compare(options.ref, python, tree, what, options.rounds))
+                except VersionError as error:
+                    log.error("%s: left out (%s)", what, error)
+                    failed = True
     except VersionError as error:
         log.error("error: %s", error)
         return 1
     print(table(options.ref, results))
     if options.json:
         disk.write_text(options.json, json.dumps({"ref": options.ref, "results": results}) + "\n")
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ def _training(width: int, steps: int) -> dict[str, Any]:
     }
 
 
-def _separating(checkpoint: str | None) -> Callable[[], float]:
+def _separating(checkpoint: str) -> Callable[[], float]:
     from vocalsep_jax import Separator
 
     separator, song = Separator(checkpoint), _noise(_SONG_SECONDS)
@@ -65,15 +65,16 @@ def _stepping(folder: Path, width: int, steps: int) -> Callable[[], float]:
     from vocalsep_jax.runs.history import read_history
 
     def once() -> float:
-        run = Path(tempfile.mkdtemp(dir=folder)) / "run"
-        train_and_evaluate(_training(width, steps), run)
-        rates = [line["patches_per_second"] for line in read_history(run) if line["kind"] == "train"]
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            run = Path(place) / "run"
+            train_and_evaluate(_training(width, steps), run)
+            rates = [line["patches_per_second"] for line in read_history(run) if line["kind"] == "train"]
         return 8 / float(rates[-1])
 
     return once
 
 
-def _starting(folder: Path) -> Callable[[], float]:
+def _starting(folder: Path, checkpoint: str) -> Callable[[], float]:
     """From the command to the end, for ten seconds of song."""
     song = folder / "song.wav"
     with wave.open(str(song), "wb") as file:
@@ -81,7 +82,8 @@ def _starting(folder: Path) -> Callable[[], float]:
         file.setsampwidth(2)
         file.setframerate(44_100)
         file.writeframes((32_767 * _noise(10)).astype("<i2").tobytes())
-    command = [sys.executable, "-m", "vocalsep_jax.separate", str(song), "-o", str(folder / "out")]
+    command = [sys.executable, "-m", "vocalsep_jax.separate", str(song), "--checkpoint", checkpoint]
+    command += ["-o", str(folder / "out")]
 
     def once() -> float:
         begin = time.perf_counter()
@@ -92,18 +94,18 @@ def _starting(folder: Path) -> Callable[[], float]:
     return once
 
 
-def main(what: str) -> None:
-    """Do `what` at each line that comes in."""
+def main(what: str, checkpoint: str) -> None:
+    """Do `what` at each line that comes in, with a model where one is needed."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # nothing else may write there
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         once = {
-            "separate": lambda: _separating(None),
+            "separate": lambda: _separating(checkpoint),
             "separate-wide": lambda: _separating_wide(folder),
             "train": lambda: _stepping(folder, 16, _STEPS),
             "train-wide": lambda: _stepping(folder, 64, _STEPS // 4),
-            "start": lambda: _starting(folder),
+            "start": lambda: _starting(folder, checkpoint),
         }[what]()
         print("ready", file=answers, flush=True)
         for _ in sys.stdin:
@@ -111,4 +113,4 @@ def main(what: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

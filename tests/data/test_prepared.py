@@ -18,7 +18,7 @@ def store():
 
 
 def test_several_songs_are_prepared_at_once_and_come_in_order(monkeypatch):
-    monkeypatch.setattr(prepared.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(prepared, "available_cores", lambda: 2)
     second = threading.Event()
 
     def first(rate):
@@ -35,7 +35,7 @@ def test_several_songs_are_prepared_at_once_and_come_in_order(monkeypatch):
 
 
 def test_a_song_that_cannot_be_read_ends_the_preparing(monkeypatch):
-    monkeypatch.setattr(prepared.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(prepared, "available_cores", lambda: 1)
     begun = []
 
     def unreadable(rate):

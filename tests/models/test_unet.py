@@ -293,27 +293,27 @@ def test_a_network_has_its_convolutions_in_the_form_that_is_asked_for(name):
     assert ("stablehlo.convolution" in lowered.as_text()) == (name == "lax")
 
 
-@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+@pytest.mark.parametrize("platform", ["cpu", "gpu", None])
 @jax.numpy_dtype_promotion("standard")  # Flax's BatchNorm mixes dtypes
 @pytest.mark.parametrize(
     "options",
     [
         {},
-        {"channels": 2, "frequency_scale": "zoned", "frequency_bins": 32, "input_norm": True, "mixing": 2},
+        {"channels": 2, "frequency_scale": "zoned", "frequency_bins": 64, "input_norm": True, "mixing": 2},
         {"dtype": jnp.bfloat16},
     ],
     ids=["as published", "with all that can be asked for", "bfloat16"],
 )
 def test_the_network_for_predicting_predicts_the_same_by_fewer_operations(rng, platform, options):
     model = UNet(4, 4, **options)
-    frames, bins = 32, 64 if "frequency_scale" in options else 32
+    frames, bins = 64, 128 if "frequency_scale" in options else 64
     x = rng.random((3, bins, frames, *([2] if model.channels == 2 else []))).astype(np.float32)
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     variables = jax.tree.map(lambda s: rng.normal(0, 0.2, s.shape).astype(np.float32), shapes)
     variables["batch_stats"] = jax.tree.map(lambda x: np.abs(x) + 0.1, variables["batch_stats"])
     expected = jax.jit(model.apply)(variables, x)
     assert expected.std() > 1e-3
-    fast, prepared = model.prepared(variables, bins, frames, platform)
+    fast, prepared = model.for_prediction(variables, bins, frames, platform)
     tolerance = 0.03 if "dtype" in options else 1e-5
     np.testing.assert_allclose(jax.jit(fast.apply)(prepared, x), expected, atol=tolerance)
 
@@ -324,6 +324,19 @@ def test_the_network_for_predicting_predicts_the_same_by_fewer_operations(rng, p
     for operation in ("dot_general[", "conv_general_dilated["):
         assert after.count(operation) == before.count(operation)
     assert after.count("rsqrt") == before.count("rsqrt") - 7  # all norms of the convolutions
+
+
+@pytest.mark.parametrize(
+    ("statistics", "scale", "message"),
+    [(-1e-6, 1, "a variance in the network is negative"), (1e-30, 1e38, "too large to compute with")],
+)
+def test_weights_that_cannot_be_predicted_with(statistics, scale, message):
+    model = UNet(2, 4)
+    variables = jax.tree.map(lambda s: np.ones(s.shape, np.float32), shapes_of(model, (16, 16)))
+    variables["batch_stats"]["down2_norm"]["var"] *= np.float32(statistics)
+    variables["params"]["down2_norm"]["scale"] *= np.float32(scale)
+    with pytest.raises(ValueError, match=message):
+        model.for_prediction(variables, 16, 16, "cpu")
 
 
 class TestAgainstPyTorch:

@@ -123,6 +123,20 @@ def test_the_program_needs_only_jax(model, tmp_path):
             np.testing.assert_allclose(stems[name][row], expected[name], atol=1e-6)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@jax.numpy_dtype_promotion("standard")  # Flax's BatchNorm mixes dtypes
+def test_the_program_of_a_u_net_is_what_separates(tmp_path, dtype):
+    """Whose network for predicting is another one than the one that was trained."""
+    config = small_config(model={"network": "unet", "width": 2, "depth": 4, "dtype": dtype})
+    (tmp_path / "run").mkdir()
+    write_record(tmp_path / "run", RunRecord(config, {}))
+    variables = config.network().init(jax.random.key(2), np.zeros((1, 32, 32), np.float32))
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        checkpoints.save("best", 3, variables, {"step": np.int32(3)}, {})
+    assert export_model(tmp_path / "run", tmp_path / "model")["program"]["largest_difference"] < 1e-4
+
+
 def test_what_is_told_of_a_run_and_what_stays_with_it(run, tmp_path):
     """The validation of the exported step, and where the encoder is from; neither songs nor places."""
     trained = shutil.copytree(run, tmp_path / "trained")

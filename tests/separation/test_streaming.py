@@ -5,7 +5,13 @@ from hypothesis import strategies as st
 
 from vocalsep_jax.audio.masks import apply_mask
 from vocalsep_jax.audio.stft import Stft
-from vocalsep_jax.separation.streaming import MaskFilter, ShiftedFilter, VoiceStream, channel_groups
+from vocalsep_jax.separation.streaming import (
+    MaskFilter,
+    ShiftedFilter,
+    VoiceStream,
+    _Frames,
+    channel_groups,
+)
 
 STFT = Stft(62, 21)
 
@@ -35,6 +41,42 @@ def through(stream, x, *cuts):
 
 def noise(samples, channels=2):
     return np.random.default_rng(samples).uniform(-1, 1, (samples, channels)).astype(np.float32)
+
+
+def held(stream):
+    """Numbers in all arrays of a filter, those of its frames with the room around them."""
+    arrays = [getattr(x, "_room", x) for x in vars(stream).values()]
+    return sum(x.size for x in arrays if isinstance(x, np.ndarray))
+
+
+class TestFrames:
+    """Frames that come and go."""
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_they_are_a_queue_of_which_all_can_be_written(self, seed):
+        rng, frames, expected = np.random.default_rng(seed), _Frames((2,), np.float32), []
+        for n in range(200):
+            new = rng.standard_normal((int(rng.integers(0, 9)), 2)).astype(np.float32)
+            frames.append(len(new))[:] = new
+            expected.extend(new.copy())
+            frames.kept[: n % 3] += 1
+            for x in expected[: n % 3]:
+                x += 1
+            gone = int(rng.integers(0, len(expected) + 1)) if n % 2 else 0
+            frames.drop(gone)
+            expected = expected[gone:]
+            assert len(frames) == len(expected)
+            np.testing.assert_array_equal(frames.kept, np.reshape(expected, (-1, 2)))
+
+    def test_room_is_used_again(self):
+        frames = _Frames((), np.float32)
+        rooms = set()
+        for _ in range(1000):
+            frames.append(10)[:] = 0
+            frames.drop(max(0, len(frames) - 15))
+            rooms.add(len(frames._room))
+        assert max(rooms) <= 2 * 25
+        assert len(rooms) <= 3
 
 
 class TestMaskFilter:
@@ -95,8 +137,7 @@ class TestMaskFilter:
             came += 100
             went += len(stream.push(noise(100, channels)))
             assert 0 <= came - went <= stream.latency
-            held = sum(x.size for x in vars(stream).values() if isinstance(x, np.ndarray))
-            assert held < 3 * stream.latency * channels * STFT.bins / STFT.hop
+            assert held(stream) < 6 * stream.latency * channels * STFT.bins / STFT.hop
         assert went > 20_000
 
     def test_a_steady_tone_through_a_constant_mask_has_no_level_jump(self):
@@ -235,8 +276,7 @@ class TestChannelsTogether:
             came += 100
             went += len(stream.push(noise(100, channels)))
             assert 0 <= came - went <= stream.latency
-            held = sum(x.size for x in vars(stream).values() if isinstance(x, np.ndarray))
-            assert held < 3 * stream.latency * channels * STFT.bins / STFT.hop
+            assert held(stream) < 6 * stream.latency * channels * STFT.bins / STFT.hop
         assert went > 20_000
 
     @pytest.mark.parametrize("channels", [1, 2, 3])

@@ -24,11 +24,13 @@ def test_a_trace_is_summed_up_by_operations_on_the_device(tmp_path):
         named("process", "/host:CPU", 2),
         named("thread", "Stream #1", 1, 1),
         named("thread", "XLA Modules", 1, 2),
+        named("thread", "Framework Name Scope", 1, 3),
         named("thread", "python", 2, 1),
         spent("gemm", 1, 1, 60.0),
         spent("gemm", 1, 1, 20.0),
         spent("copy", 1, 1, 20.0),
         spent("jit_step", 1, 2, 500.0),
+        spent("UNet", 1, 3, 500.0),
         spent("wait", 2, 1, 500.0),
         {"ph": "i", "name": "gemm", "pid": 1, "tid": 1},
     ]
@@ -63,6 +65,21 @@ def test_a_size_that_fails_is_left_out_and_the_next_is_measured(monkeypatch):
     text = tool.report({"steps": "done"}, {"steps": [failed, done]})
     assert "training step, batch 3, float32: left out (RESOURCE_EXHAUSTED" in text
     assert "| training step, batch 2, float32 | vocalsep_jax |" in text
+
+
+def test_ours_is_left_out_where_it_cannot_run(monkeypatch):
+    """The peer's time alone would be taken for ours."""
+    from tools import benchmark
+
+    def fails():
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    def compare(options):
+        yield "train-step", [benchmark.Case("ours", fails, 2), benchmark.Case("peer", list, 2)], 1e9
+
+    monkeypatch.setitem(benchmark.WHAT, "train-step", compare)
+    (result,) = tool.measure_steps(tool.SMALL._replace(steps=((2, "float32", False),)))
+    assert result["left_out"] == "ours cannot run here: the log tells why"
 
 
 def test_a_part_that_takes_too_long_is_ended(tmp_path):

@@ -12,7 +12,6 @@ import concurrent.futures
 import dataclasses
 import itertools
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -22,6 +21,7 @@ import numpy as np
 
 from vocalsep_jax.data.sampling import SongTable, voiced_blocks
 from vocalsep_jax.data.songs import Library, Song, Stems
+from vocalsep_jax.runtime.cores import available_cores
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +78,9 @@ def prepare_songs(songs: Iterable[Song], sample_rate: int) -> Iterator[PreparedS
     """`prepare_song` of each, in their order; as many at once as there are cores, `_AT_ONCE` at most.
 
     Raises:
-      SongError: if a song cannot be read; those after it are not begun any more.
+      SongError: if a song cannot be read; it waits for those that are being read, and begins no other.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    at_once = min(cores, _AT_ONCE)
+    at_once = min(available_cores(), _AT_ONCE)
     pool = concurrent.futures.ThreadPoolExecutor(at_once)
     waiting: deque[concurrent.futures.Future[PreparedSong]] = deque()
     try:

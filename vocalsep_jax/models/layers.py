@@ -14,7 +14,7 @@ Both layers compute what PyTorch's `Conv2d(4, stride=2, padding=1)` and
 placed on, another platform than the default one still gets the right form.
 
 Each form has two parts: what it makes of the kernel alone, and what it does with the input. Training does
-both at each step; prediction does the first once (`unet.UNet.prepared`).
+both at each step; prediction does the first once (`unet.UNet.for_prediction`).
 
 Axis letters: `B` batch, `H` height, `W` width, `C` input channels, `O` output channels.
 """
@@ -336,7 +336,8 @@ def _up_conv_cpu(kernel: Any, h: int, w: int, many: int) -> Form:
 def down_conv_cpu_forward(kernel: Any, h: int, w: int) -> Form:
     """The form for CPUs where no gradient is asked for: XLA's own convolution where there are few channels.
 
-    It takes 0.6 to 0.8 of the time of tiles there; its gradients take far longer.
+    It takes 0.6 to 0.8 of the time of tiles there; its gradients take far longer. One or two channels, the
+    song's own, are fewer than it is made for.
     """
     few = 2 < kernel.shape[2] <= _FEW_CHANNELS and kernel.dtype == jnp.float32
     return down_conv_lax if few else down_conv_cpu(kernel, h, w)
@@ -429,11 +430,17 @@ def prepared_conv(
 
     Returns:
       `weights` and `bias`, NumPy arrays.
+
+    Raises:
+      ValueError: if the normalisation makes numbers that are not finite.
     """
     kernel, bias = params["kernel"], params["bias"]
     if norm is not None:
         factor, summand = norm
-        kernel, bias = kernel * factor, bias * factor + summand
+        with np.errstate(over="ignore", invalid="ignore"):  # looked for below
+            kernel, bias = kernel * factor, bias * factor + summand
+        if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+            raise ValueError("numbers of the network are too large to compute with")
     kernel = kernel.astype(dtype)
     return {"weights": choice(kernel, h, w).weights(kernel), "bias": bias}
 
@@ -462,6 +469,13 @@ def batch_norm(train: bool, dtype: jnp.dtype, axis_name: str | None, name: str) 
 
 
 def normalisation(params: Mapping[str, Any], statistics: Mapping[str, Any]) -> tuple[Any, Any]:
-    """Factor and summand by which `batch_norm` scales with its running statistics, `[C]` each."""
-    factor = params["scale"] / np.sqrt(statistics["var"] + _EPSILON)
-    return factor, params["bias"] - statistics["mean"] * factor
+    """Factor and summand by which `batch_norm` scales with its running statistics, `[C]` each.
+
+    Raises:
+      ValueError: if a variance is negative.
+    """
+    if (statistics["var"] < 0).any():
+        raise ValueError("a variance in the network is negative")
+    with np.errstate(over="ignore", invalid="ignore"):  # `prepared_conv` looks
+        factor = params["scale"] / np.sqrt(statistics["var"] + _EPSILON)
+        return factor, params["bias"] - statistics["mean"] * factor

@@ -18,7 +18,7 @@ class Network(Protocol):
 
     `__call__(magnitude, train=False)` maps float32 `[B, F, T]`, at least 0, to masks float32 `[B, F, T]` in
     [0, 1]; a network of several channels K maps `[B, F, T, K]` to `[B, F, T, K]`. One that can predict
-    faster once its weights are known has a method `prepared` as `UNet` has it; it need not.
+    faster once its weights are known has a method `for_prediction` as `UNet` has it; it need not.
 
     Attributes:
       channels: K.
@@ -35,18 +35,21 @@ class Network(Protocol):
 
 
 def for_prediction(
-    model: Network, variables: Mapping[str, Any], patch: tuple[int, ...], platform: str
+    model: Network, variables: Mapping[str, Any], patch: tuple[int, ...], platform: str | None
 ) -> tuple[Network, Mapping[str, Any]]:
-    """A network for predicting alone, and its variables: what its method `prepared` gives, if it has one.
+    """A network for predicting alone, and its variables: by its own `for_prediction`, if it has one.
 
     Args:
       model: the network.
       variables: its variables, NumPy arrays.
       patch: shape of the patches, `(F, T)` or `(F, T, K)`.
-      platform: that it will run on, as JAX names it.
+      platform: that it will run on, as JAX names it; None if it may be any.
+
+    Raises:
+      ValueError: if it cannot be computed with such variables.
     """
-    prepared = getattr(model, "prepared", None)
-    return prepared(variables, *patch[:2], platform) if prepared else (model, variables)
+    its_own = getattr(model, "for_prediction", None)
+    return its_own(variables, *patch[:2], platform) if its_own else (model, variables)
 
 
 NETWORKS: dict[str, Any] = {"unet": UNet}

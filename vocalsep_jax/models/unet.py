@@ -44,7 +44,7 @@ class UNet(nn.Module):
       axis_name: device axis over which BatchNorm averages its statistics when training.
       convolutions: one of `layers.FORMS`: what computes the convolutions; `auto` is the fastest on the
         platform this is compiled for.
-      is_prepared: whether the variables are those that `prepared` made.
+      prepared: whether the variables are those that `for_prediction` made.
     """
 
     width: int = 64
@@ -59,7 +59,7 @@ class UNet(nn.Module):
     freeze_statistics: bool = False
     axis_name: str | None = None
     convolutions: str = "auto"
-    is_prepared: bool = False
+    prepared: bool = False
 
     @nn.compact
     def __call__(self, magnitude: Array, train: bool = False) -> Array:
@@ -96,8 +96,8 @@ class UNet(nn.Module):
         down_conv, up_conv = FORMS[self.convolutions]
         skips = []
         for n, features in enumerate(down, start=1):
-            x = Conv4x4(features, down_conv, self.dtype, self.is_prepared, name=f"down{n}")(x)
-            if not self.is_prepared:
+            x = Conv4x4(features, down_conv, self.dtype, self.prepared, name=f"down{n}")(x)
+            if not self.prepared:
                 x = batch_norm(renew, self.dtype, self.axis_name, name=f"down{n}_norm")(x)
             x = nn.leaky_relu(x, 0.2)
             if self.mixing:
@@ -109,9 +109,9 @@ class UNet(nn.Module):
         for n, features in enumerate(up, start=1):
             if n > 1:
                 x = jnp.concatenate([x, skips.pop()], axis=-1)
-            x = Conv4x4(features, up_conv, self.dtype, self.is_prepared, name=f"up{n}")(x)
+            x = Conv4x4(features, up_conv, self.dtype, self.prepared, name=f"up{n}")(x)
             if n < self.depth:
-                if not self.is_prepared:
+                if not self.prepared:
                     x = batch_norm(train, self.dtype, self.axis_name, name=f"up{n}_norm")(x)
                 x = nn.relu(x)
                 self.sow("intermediates", f"up{n}_block", x)
@@ -121,23 +121,28 @@ class UNet(nn.Module):
             mask = mask[..., 0]
         return mask if scale is None else scale.back(mask, magnitude.shape[1])
 
-    def prepared(
-        self, variables: Mapping[str, Any], bins: int, frames: int, platform: str
+    def for_prediction(
+        self, variables: Mapping[str, Any], bins: int, frames: int, platform: str | None
     ) -> tuple[UNet, dict[str, Any]]:
         """This network for predicting alone, as one that computes less.
 
         The normalisation after each convolution is multiplied into its kernel, and what the convolution's
-        form makes of the kernel is made, once, here.
+        form makes of the kernel is made, once, here. On CPUs that takes up to six times its memory.
 
         Args:
           variables: of this network, NumPy arrays.
           bins, frames: of the patches, linear.
-          platform: that it will run on, as JAX names it: `cpu`, `gpu`, ...
+          platform: that it will run on, as JAX names it: `cpu`, `gpu`, ...; None if it may be any, for
+            which the forms are chosen when it is compiled, and make what they need each time.
 
         Returns:
           The network, and its variables, NumPy arrays. It predicts what this one does, to rounding.
+
+        Raises:
+          ValueError: if a variance is negative or a number becomes too large.
         """
-        model = self.clone(convolutions="cpu_forward" if platform == "cpu" else "lax", is_prepared=True)
+        forms = {None: "auto", "cpu": "cpu_forward"}.get(platform, "lax")
+        model = self.clone(convolutions=forms, prepared=True)
         params, stats = dict(variables["params"]), dict(variables["batch_stats"])
         sides = np.array([bins if self.frequency_scale == "linear" else self.frequency_bins, frames])
         for direction, choice in zip(("down", "up"), FORMS[model.convolutions], strict=True):

@@ -19,6 +19,7 @@ from jax import export, lax
 
 from vocalsep_jax.config import Config
 from vocalsep_jax.coseparation import keys
+from vocalsep_jax.models.networks import for_prediction
 from vocalsep_jax.runs.checkpoints import named_arrays
 from vocalsep_jax.runs.exported import FACTS, WEIGHT_DTYPES, WEIGHTS, write_weights
 from vocalsep_jax.runs.folder import RunError, find_run, package_versions
@@ -146,10 +147,12 @@ def _public(config: Config) -> Config:
 
 def _program(separator: Separator, overlap: float, batch_size: int) -> bytes:
     """The separation of waveforms `[b, s, c]`, all three symbolic, weights included, as StableHLO."""
+    patch = separator.stft.bins, separator.patch_frames
+    model, variables = for_prediction(separator.model, separator.variables, patch, None)
 
     def predict(patches: jax.Array) -> jax.Array:
         # The barrier keeps the compiler from computing with 100 million constants at compile time.
-        return separator.model.apply(lax.optimization_barrier(separator.variables), patches)
+        return model.apply(lax.optimization_barrier(variables), patches)
 
     separate = separation(
         predict,

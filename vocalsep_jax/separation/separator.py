@@ -18,7 +18,7 @@ from vocalsep_jax.audio.files import track_name
 from vocalsep_jax.audio.masks import patch_step
 from vocalsep_jax.audio.wiener import wiener_window
 from vocalsep_jax.models import DTYPES
-from vocalsep_jax.runs.folder import find_checkpoint, find_run
+from vocalsep_jax.runs.folder import RunError, find_checkpoint, find_run
 from vocalsep_jax.separation import streaming
 from vocalsep_jax.separation.spatial import SpatialFilter
 from vocalsep_jax.separation.stem_files import STEMS, Separated, separate_to_files
@@ -41,7 +41,7 @@ class Separator:
       patch_frames: frames of the patches it sees.
       step: training step of the checkpoint.
       model: the network, a Flax module.
-      variables: its parameters and statistics.
+      variables: its parameters and statistics, NumPy arrays.
       wiener: whether a multichannel Wiener filter refines what it gives.
     """
 
@@ -104,7 +104,12 @@ class Separator:
             place = jax.devices(device)[0]
         except RuntimeError as error:
             raise ValueError(f"no device {device!r}: {str(error).splitlines()[0]}") from error
-        model, variables = for_prediction(self.model, self.variables, config.network_input, place.platform)
+        try:
+            model, variables = for_prediction(
+                self.model, self.variables, config.network_input, place.platform
+            )
+        except ValueError as error:
+            raise RunError(f"{checkpoint}: cannot be used, {error}") from error
         self._variables = jax.device_put(variables, place)
         self._apply = jax.jit(model.apply)
         self.wiener = wiener and self.model.channels == 2
