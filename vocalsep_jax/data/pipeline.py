@@ -1,6 +1,6 @@
 """tf.data: from prepared songs to batches, made on the host, in parallel and ahead of the training step.
 
-A batch holds crops as integers, or the magnitude patches that `tf.signal.stft` makes of them. `sampling`
+A batch holds crops as integers, or the magnitude patches that SciPy's FFT makes of them. `sampling`
 says which crops, and how they are changed. A process makes only its own slice of each global batch.
 """
 
@@ -110,70 +110,59 @@ class PatchPipeline:
     def _batches(
         self, plan: Callable[[int], tuple[SamplePlan, np.ndarray]], first: int, last: int
     ) -> Iterator[Batch | Crops]:
-        def crops_of(step: np.ndarray) -> list[np.ndarray]:
+        on_host = self._stft_on == "host"
+
+        def make(step: np.ndarray) -> list[np.ndarray]:
             samples, weight = plan(int(step))
-            return list(read_crops(self._store, samples, self.patch_samples, weight))
+            crops = read_crops(self._store, samples, self.patch_samples, weight)
+            return list(self._patches(crops) if on_host else crops)
+
+        empty = self.empty_batch()
 
         @tf.autograph.experimental.do_not_convert
-        def read(step: Any) -> Crops:
-            crops = Crops(*tf.numpy_function(crops_of, [step], [tf.int16] * 2 + [tf.float32] * 5))
-            shapes = [(2, self.patch_samples)] * 2 + [(self._channels, 2)] * 2 + [()] + [(self._bends,)] * 2
-            for field, shape in zip(crops, shapes, strict=True):
-                field.set_shape((self._share, *shape))
-            return crops
+        def read(step: Any) -> Batch | Crops:
+            fields = tf.numpy_function(make, [step], [x.dtype for x in empty])
+            for field, like in zip(fields, empty, strict=True):
+                field.set_shape(like.shape)
+            return type(empty)(*fields)
 
         data = tf.data.Dataset.range(first, last)
         data = data.map(read, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
-        if self._stft_on == "host":
-            data = data.map(self._patches, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
         # Autotuning has nothing to find here, and its thread can hold up the end of the data by a minute.
         options = tf.data.Options()
         options.autotune.enabled = False
         return _with_our_errors(data.prefetch(_AHEAD).with_options(options).as_numpy_iterator())
 
-    @tf.autograph.experimental.do_not_convert
     def _patches(self, crops: Crops) -> Batch:
-        """`crops.patches`, computed by TensorFlow."""
-        stems = tf.stack(
-            [
-                _channels(crops.vocals, crops.vocals_gains),
-                _channels(crops.accompaniment, crops.accompaniment_gains),
-            ]
-        )
-        spectra = tf.signal.rfft(self._framed(stems) * self._stft.window())
-        real, imaginary = tf.math.real(spectra), tf.math.imag(spectra)
-        if self._bends:
-            bends = tf.stack([crops.vocals_bends, crops.accompaniment_bends])
-            decibels = tf.einsum("nbe,ef->nbf", bends, equalizer_basis(self._stft.bins))
-            curves = tf.exp(math.log(10) / 20 * decibels)[:, :, None, None]
-            real, imaginary = real * curves, imaginary * curves
-        # The transform is linear: the mixture's is the sum.
-        real, imaginary = (tf.concat([x, x[:1] + x[1:]], axis=0) for x in (real, imaginary))
-        # TensorFlow's own magnitude of complex numbers takes as long as the transform.
-        magnitudes = tf.sqrt(real * real + imaginary * imaginary)
-        common = real[:1] * real[2:] + imaginary[:1] * imaginary[2:]
-        in_phase = common / tf.maximum(magnitudes[2:], NO_MAGNITUDE)
-        # [4, B, K, T, F] to [4, B, F, T, K], or [4, B, F, T].
-        parts = tf.transpose(tf.concat([magnitudes, in_phase], axis=0), [0, 1, 4, 3, 2])
-        if self._channels == 1:
-            parts = parts[..., 0]
-        vocals, accompaniment, mixture, in_phase = tf.unstack(parts)
-        return Batch(mixture, vocals, accompaniment, crops.weight, in_phase)
+        """`crops.patches`, computed by NumPy and SciPy, which let other batches be made meanwhile.
 
-    def _framed(self, x: Any) -> Any:
-        """The frames of `[..., S]`, by whole hops: `[..., T, n_fft]`.
-
-        `tf.signal.frame` takes longer than the transform.
+        A sample's spectra stay in the processor's cache; those of a batch would not.
         """
-        pieces, hop, n_fft = self._stft.hops_per_frame, self._stft.hop, self._stft.n_fft
-        x = tf.pad(x, [[0, 0]] * (len(x.shape) - 1) + [[0, pieces * hop - n_fft]])
-        hops = tf.reshape(x, [*x.shape[:-1], self._frames - 1 + pieces, hop])
-        return tf.concat([hops[..., n : n + self._frames, :] for n in range(pieces)], axis=-1)[..., :n_fft]
-
-
-def _channels(x: Any, gains: Any) -> Any:
-    """`[B, C, S]` integers to `[B, K, S]` sample values."""
-    return tf.reduce_sum(tf.cast(x, tf.float32)[:, None] * gains[..., None], axis=2)
+        batch = Batch(*(np.empty_like(x) for x in self.empty_batch()))
+        batch.weight[:] = crops.weight
+        basis = equalizer_basis(self._stft.bins)
+        for n in range(len(crops.weight)):
+            stems = [
+                np.einsum("cs,kc->ks", x[n], gains[n], dtype=np.float32)
+                for x, gains in (
+                    (crops.vocals, crops.vocals_gains),
+                    (crops.accompaniment, crops.accompaniment_gains),
+                )
+            ]
+            vocals, accompaniment = self._stft.transform(np.stack(stems))  # [K, F, T]
+            if self._bends:
+                bends = crops.vocals_bends[n], crops.accompaniment_bends[n]
+                curves = [np.exp(math.log(10) / 20 * (bend @ basis))[:, None] for bend in bends]
+                vocals, accompaniment = vocals * curves[0], accompaniment * curves[1]
+            mixture = vocals + accompaniment
+            magnitude = np.abs(mixture)
+            common = vocals.real * mixture.real + vocals.imag * mixture.imag
+            in_phase = common / np.maximum(magnitude, NO_MAGNITUDE)
+            parts = magnitude, np.abs(vocals), np.abs(accompaniment), in_phase
+            places = batch.mixture, batch.vocals, batch.accompaniment, batch.in_phase
+            for place, part in zip(places, parts, strict=True):
+                place[n] = part[0] if self._channels == 1 else np.moveaxis(part, 0, -1)
+        return batch
 
 
 def _with_our_errors(batches: Iterator[Any]) -> Iterator[Any]:
