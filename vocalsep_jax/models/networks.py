@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import jax
 import jax.numpy as jnp
 
 from vocalsep_jax.models.unet import UNet
@@ -32,6 +33,14 @@ class Network(Protocol):
 
     def check_patch(self, bins: int, frames: int) -> None:
         """Raise ValueError unless patches of so many linear bins and frames fit the layers."""
+
+
+def variable_shapes(model: Network, patch: tuple[int, ...]) -> Any:
+    """Shapes of a network's variables, as its `init` gives them, for patches of shape `patch`."""
+    if hasattr(model, "convolutions"):  # one form of them is traced sooner than the forms of all platforms
+        model = model.clone(convolutions="lax")
+    x = jax.ShapeDtypeStruct((1, *patch), jnp.float32)
+    return jax.eval_shape(lambda x: model.init(jax.random.key(0), x), x)
 
 
 def for_prediction(

@@ -76,7 +76,7 @@ class Separator:
         """
         import jax
 
-        from vocalsep_jax.models.networks import for_prediction
+        from vocalsep_jax.models.networks import for_prediction, variable_shapes
         from vocalsep_jax.runs.checkpoints import restore_model
         from vocalsep_jax.runs.record import read_record
 
@@ -97,8 +97,7 @@ class Separator:
         self.model = config.network()
         if dtype is not None:
             self.model = self.model.clone(dtype=jax.numpy.dtype(dtype))
-        patch = jax.ShapeDtypeStruct((batch_size, *config.network_input), np.float32)
-        shapes = jax.eval_shape(lambda x: self.model.init(jax.random.key(0), x), patch)
+        shapes = variable_shapes(self.model, config.network_input)
         self.variables, self.step = restore_model(checkpoint, shapes)
         try:
             place = jax.devices(device)[0]
