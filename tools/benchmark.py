@@ -392,8 +392,8 @@ def benchmark(what: str, options: argparse.Namespace, ceiling: dict[str, float])
     ]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 1 failed, 2 wrong usage."""
+def command() -> argparse.ArgumentParser:
+    """The command's arguments, and what they are where nothing is said."""
     parser = argparse.ArgumentParser(
         prog="python tools/benchmark.py",
         description=__doc__,
@@ -418,6 +418,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--against", choices=("torch",))
     parser.add_argument("--json", type=Path, metavar="FILE")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 failed, 2 wrong usage."""
+    parser = command()
     options = parser.parse_args(argv)
     start_logging()
     for name in ("batch_size", "width", "devices", "steps", "seconds"):

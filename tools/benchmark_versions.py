@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import select
-import signal
 import subprocess
 import sys
 import tarfile
@@ -32,6 +31,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tools.processes import end_group
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 
@@ -102,9 +102,7 @@ class Worker:
                 pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(10)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        end_group(self._process)
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ from vocalsep_jax.config import Config
 from vocalsep_jax.data.crops import Batch, Crops, patches
 from vocalsep_jax.data.synth.song import builtin_song
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES
+from vocalsep_jax.models.networks import variable_shapes
 from vocalsep_jax.runs.folder import find_checkpoint, find_run
 from vocalsep_jax.runs.record import read_record
 
@@ -179,7 +180,7 @@ def block_shapes(config: Config) -> dict[str, Shape]:
     """
     network: Any = config.network()
     patch = jax.ShapeDtypeStruct((1, *config.network_input), np.float32)
-    variables = jax.eval_shape(network.init, jax.random.key(0), patch)
+    variables = variable_shapes(network, config.network_input)
 
     def blocks(variables: Any, patch: Any) -> Any:
         return network.apply(variables, patch, mutable=["intermediates"])[1]["intermediates"]
@@ -193,9 +194,7 @@ def block_shapes(config: Config) -> dict[str, Shape]:
 
 def parameter_count(config: Config) -> int:
     """Of a config's network."""
-    patch = jax.ShapeDtypeStruct((1, *config.network_input), np.float32)
-    network: Any = config.network()
-    variables = jax.eval_shape(network.init, jax.random.key(0), patch)
+    variables = variable_shapes(config.network(), config.network_input)
     return sum(x.size for x in jax.tree.leaves(variables["params"]))
 
 

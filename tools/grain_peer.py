@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,30 +9,20 @@ import grain
 import numpy as np
 from absl import flags
 
+from tools.input_crops import RandomCrops
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.prepared import MemoryStore
+from vocalsep_jax.runtime.cores import available_cores
 
-WORKERS = os.cpu_count() or 1  # as many as the tf.data pipeline takes
+WORKERS = available_cores()  # as many as the tf.data pipeline takes
 
 
-class Crops:
+class Crops(RandomCrops):
     """Magnitudes of mixture, vocals and accompaniment of random crops, float32 `[3, F, T]`."""
 
-    def __init__(self, store: MemoryStore, stft: Stft, frames: int):
-        self._store, self._stft, self._samples = store, stft, stft.samples(frames)
-
-    def __len__(self) -> int:
-        """More than any benchmark reads."""
-        return 10**9
-
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: int) -> np.ndarray:
         """Sample `index`."""
-        rng = np.random.default_rng(index)
-        song = int(rng.integers(len(self._store.names)))
-        start = int(rng.integers(int(self._store.table.samples[song]) - self._samples))
-        crops = [self._store.read(s, song, start, self._samples) for s in ("vocals", "accompaniment")]
-        stems = np.stack(crops).astype(np.float32).mean(1) * np.float32(self._store.scales[song])
-        vocals, other = self._stft.transform(stems)
+        vocals, other = self.stft.transform(self.stems(index))
         return np.abs(np.stack([vocals + other, vocals, other]))
 
 

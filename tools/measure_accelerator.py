@@ -12,7 +12,7 @@ is. The default device is measured, whatever it is.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import functools
 import gzip
 import json
 import logging
@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from tools.processes import end_group
 from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 
@@ -37,7 +38,6 @@ from vocalsep_jax.runtime.console import start_logging
 
 log = logging.getLogger(__name__)
 
-_TRAINING_STEPS = 300
 _TRACED_CALLS = 10
 _OPERATIONS = 15
 """Of a trace, those that take the most time."""
@@ -103,7 +103,7 @@ FULL = Sizes(
     layer_batch=64,
     songs=(240, 3600),
     input_batch=256,
-    training_steps=_TRAINING_STEPS,
+    training_steps=300,
 )
 
 SMALL = Sizes(
@@ -120,20 +120,17 @@ SMALL = Sizes(
 
 def _options(sizes: Sizes, **changes: Any) -> argparse.Namespace:
     """Options as `benchmark.py` has them."""
+    from tools import benchmark
+
     options = {
         "batch_size": sizes.layer_batch,
         "width": sizes.width,
         "depth": sizes.depth,
         "dtype": "bfloat16",
-        "rematerialise": False,
-        "devices": 1,
         "steps": sizes.rounds,
-        "seconds": 0,
-        "overlap": 0.25,
-        "forms": (),
         "against": "torch" if find_spec("torch") else None,
     }
-    return argparse.Namespace(**options | changes)
+    return argparse.Namespace(**vars(benchmark.command().parse_args(["all"])) | options | changes)
 
 
 def _compared(what: str, title: str, options: argparse.Namespace) -> Iterator[Result]:
@@ -160,15 +157,11 @@ def _compared(what: str, title: str, options: argparse.Namespace) -> Iterator[Re
         yield {"title": title, "left_out": (str(error).strip() or repr(error)).splitlines()[0][:300]}
 
 
-_KNOWN_CEILINGS: dict[str, dict[str, float]] = {}
-
-
+@functools.cache
 def _ceilings(dtype: str) -> dict[str, float]:
     from tools.measuring import ceilings
 
-    if dtype not in _KNOWN_CEILINGS:
-        _KNOWN_CEILINGS[dtype] = ceilings(dtype)
-    return _KNOWN_CEILINGS[dtype]
+    return ceilings(dtype)
 
 
 def measure_machine(sizes: Sizes) -> Iterator[Result]:
@@ -316,9 +309,7 @@ def start_part(name: str, out: Path, *, small: bool, seconds: float) -> str:
         except subprocess.TimeoutExpired:
             return f"ended after {seconds:g} s"
         finally:  # however it ends, nothing of it may hold the device
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process)
     return "done" if code == 0 else f"failed with exit code {code}: {name}.log"
 
 

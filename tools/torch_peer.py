@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,11 +9,13 @@ import numpy as np
 import torch
 
 from tests.torch_unet import TorchUNet
+from tools.input_crops import RandomCrops
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data.crops import Batch
 from vocalsep_jax.data.prepared import MemoryStore
+from vocalsep_jax.runtime.cores import available_cores
 
-LOADER_WORKERS = os.cpu_count() or 1  # as many as the tf.data pipeline takes
+LOADER_WORKERS = available_cores()  # as many as the tf.data pipeline takes
 
 
 class TorchPeer:
@@ -114,27 +115,14 @@ def layer(
     return forward, with_gradients
 
 
-class CropDataset(torch.utils.data.Dataset):
+class CropDataset(RandomCrops, torch.utils.data.Dataset):
     """Magnitudes of mixture, vocals and accompaniment of random crops, `[3, F, T]` float32."""
-
-    def __init__(self, store: MemoryStore, stft: Stft, frames: int):
-        self._store, self._stft, self._samples = store, stft, stft.samples(frames)
-
-    def __len__(self) -> int:
-        """More than any benchmark reads."""
-        return 10**9
 
     def __getitem__(self, index: int) -> Any:
         """Sample `index`."""
-        rng = np.random.default_rng(index)
-        song = int(rng.integers(len(self._store.names)))
-        start = int(rng.integers(int(self._store.table.samples[song]) - self._samples))
-        crops = [self._store.read(s, song, start, self._samples) for s in ("vocals", "accompaniment")]
-        stems = torch.from_numpy(np.stack(crops)).float().mean(1) * float(self._store.scales[song])
-        window = torch.from_numpy(self._stft.window())
-        spectra = torch.stft(
-            stems, self._stft.n_fft, self._stft.hop, window=window, center=False, return_complex=True
-        )
+        stft, stems = self.stft, torch.from_numpy(self.stems(index))
+        window = torch.from_numpy(stft.window())
+        spectra = torch.stft(stems, stft.n_fft, stft.hop, window=window, center=False, return_complex=True)
         return torch.stack([spectra[0] + spectra[1], spectra[0], spectra[1]]).abs()
 
 

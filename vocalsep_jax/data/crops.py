@@ -130,10 +130,13 @@ def _magnitude(parts: tuple[Array, Array]) -> Array:
     return jnp.sqrt(parts[0] ** 2 + parts[1] ** 2)
 
 
-def equalizer_curves(bends: Array, bins: int) -> Array:
-    """Factors of magnitudes, float32 `[..., F]`, from the bends of equalisers in dB, `[..., E]`."""
-    decibels = jnp.einsum("...e,ef->...f", bends, jnp.asarray(equalizer_basis(bins)))
-    return jnp.exp(math.log(10) / 20 * decibels)
+def equalizer_curves(bends: Any, bins: int, xp: Any = jnp) -> Any:
+    """Factors of magnitudes, float32 `[..., F]`, from the bends of equalisers in dB, `[..., E]`.
+
+    `xp` is the module of the arrays, `numpy` or `jax.numpy`.
+    """
+    decibels = xp.einsum("...e,ef->...f", bends, xp.asarray(equalizer_basis(bins)))
+    return xp.exp(math.log(10) / 20 * decibels)
 
 
 def _channels(x: Array, gains: Array) -> Array:

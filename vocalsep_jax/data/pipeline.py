@@ -6,8 +6,6 @@ says which crops, and how they are changed. A process makes only its own slice o
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,11 +13,12 @@ import numpy as np
 
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data import sampling
-from vocalsep_jax.data.augmentation import Augmentation, bends_of, channels_of, equalizer_basis
-from vocalsep_jax.data.crops import NO_MAGNITUDE, Batch, Crops, read_crops
+from vocalsep_jax.data.augmentation import Augmentation, bends_of, channels_of
+from vocalsep_jax.data.crops import NO_MAGNITUDE, Batch, Crops, equalizer_curves, read_crops
 from vocalsep_jax.data.prepared import SongStore
 from vocalsep_jax.data.sampling import SamplePlan
 from vocalsep_jax.data.songs import SongError
+from vocalsep_jax.runtime.cores import available_cores
 from vocalsep_jax.runtime.quiet_tensorflow import tf
 
 _AHEAD = 4
@@ -127,7 +126,7 @@ class PatchPipeline:
             return type(empty)(*fields)
 
         data = tf.data.Dataset.range(first, last)
-        data = data.map(read, num_parallel_calls=os.cpu_count() or 1, deterministic=True)
+        data = data.map(read, num_parallel_calls=available_cores(), deterministic=True)
         # Autotuning has nothing to find here, and its thread can hold up the end of the data by a minute.
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -140,7 +139,8 @@ class PatchPipeline:
         """
         batch = Batch(*(np.empty_like(x) for x in self.empty_batch()))
         batch.weight[:] = crops.weight
-        basis = equalizer_basis(self._stft.bins)
+        bends = np.stack([crops.vocals_bends, crops.accompaniment_bends], axis=1)
+        curves = equalizer_curves(bends, self._stft.bins, np)[..., None] if self._bends else None
         for n in range(len(crops.weight)):
             stems = [
                 np.einsum("cs,kc->ks", x[n], gains[n], dtype=np.float32)
@@ -150,10 +150,8 @@ class PatchPipeline:
                 )
             ]
             vocals, accompaniment = self._stft.transform(np.stack(stems))  # [K, F, T]
-            if self._bends:
-                bends = crops.vocals_bends[n], crops.accompaniment_bends[n]
-                curves = [np.exp(math.log(10) / 20 * (bend @ basis))[:, None] for bend in bends]
-                vocals, accompaniment = vocals * curves[0], accompaniment * curves[1]
+            if curves is not None:
+                vocals, accompaniment = vocals * curves[n, 0], accompaniment * curves[n, 1]
             mixture = vocals + accompaniment
             magnitude = np.abs(mixture)
             common = vocals.real * mixture.real + vocals.imag * mixture.imag

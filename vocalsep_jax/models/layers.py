@@ -316,17 +316,8 @@ def down_conv_cpu(kernel: Any, h: int, w: int) -> Form:
     return down_conv_tiled if _suits_tiles(h // 2, w // 2, kernel) else down_conv_matmul
 
 
-def up_conv_cpu(kernel: Any, h: int, w: int) -> Form:
-    """The form for CPUs: tiles where these are faster, and large ones where they are faster still."""
-    return _up_conv_cpu(kernel, h, w, _MANY)
-
-
-def up_conv_cpu_forward(kernel: Any, h: int, w: int) -> Form:
-    """The form for CPUs where no gradient is asked for, and the kernel's sums are made beforehand."""
-    return _up_conv_cpu(kernel, h, w, _MANY // 4)
-
-
-def _up_conv_cpu(kernel: Any, h: int, w: int, many: int) -> Form:
+def up_conv_cpu(kernel: Any, h: int, w: int, many: int = _MANY) -> Form:
+    """The form for CPUs: tiles where these are faster, and large ones from `many` positions on."""
     if not _suits_tiles(h, w, kernel, outputs=3):
         return up_conv_matmul
     large = h % 4 == w % 4 == 0 and h * w >= many
@@ -378,7 +369,8 @@ _LAX = _always(down_conv_lax), _always(up_conv_lax)
 FORMS: dict[str, tuple[Choice, Choice]] = {
     "auto": (_by_platform(down_conv_cpu, _LAX[0]), _by_platform(up_conv_cpu, _LAX[1])),
     "cpu": (down_conv_cpu, up_conv_cpu),
-    "cpu_forward": (down_conv_cpu_forward, up_conv_cpu_forward),
+    # Where the kernel's sums are made beforehand, large tiles pay sooner.
+    "cpu_forward": (down_conv_cpu_forward, partial(up_conv_cpu, many=_MANY // 4)),
     "matmul": (_always(down_conv_matmul), _always(up_conv_matmul)),
     "lax": _LAX,
 }
@@ -405,14 +397,14 @@ class Conv4x4(nn.Module):
         """`[B, H, W, C]` to `[B, H/2 or 2H, W/2 or 2W, O]`, in `dtype`."""
         x = x.astype(self.dtype)
         shape = (4, 4, x.shape[-1], self.features)
+        form = self.choice(jax.ShapeDtypeStruct(shape, self.dtype), *x.shape[1:3])
         if self.prepared:
             weights, bias = (self.get_variable("params", name) for name in ("weights", "bias"))
-            kernel = jax.ShapeDtypeStruct(shape, self.dtype)
-            y = self.choice(kernel, *x.shape[1:3]).convolve(x, weights)
         else:
             kernel = self.param("kernel", nn.initializers.normal(0.02), shape, jnp.float32)
             bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-            y = convolve(self.choice, x, kernel.astype(self.dtype))
+            weights = form.weights(kernel.astype(self.dtype))
+        y = form.convolve(x, weights)
         return checkpoint_name(y + bias.astype(self.dtype).reshape(1, 1, 1, -1), CONVOLUTION)
 
 
