@@ -39,5 +39,5 @@ python -m pytest "$@"
 if $beam; then
   source scripts/environment.sh requirements/beam.txt
   echo "== pytest, with Apache Beam"
-  python -m pytest tests/commands/test_catalogue.py
+  python -m pytest tests/commands/test_catalogue.py tests/data/test_beam_songs.py
 fi

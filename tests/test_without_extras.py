@@ -13,6 +13,7 @@ ABSENT = ("tensorflow", "clu", "tensorflow_datasets", "ml_collections", "torch",
 
 NEEDS = {
     "vocalsep_jax.coseparation.torch_files": "torch",
+    "vocalsep_jax.data.beam_songs": "apache_beam",
     "vocalsep_jax.data.pipeline": "tensorflow",
     "vocalsep_jax.data.tfds_songs": "tensorflow",
     "vocalsep_jax.main": "ml_collections",

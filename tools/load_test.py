@@ -5,9 +5,9 @@
 
 Songs are noise and tones of `--kinds` kinds: of half a second to six, of many rates, of one to three
 channels, as arrays and as files. Each kind is separated alone first; then the threads separate songs of all
-kinds, and every stem must be the same, bit for bit. Memory, open files and threads are counted before, in
-the middle, and at the end. The exit code is 1 if a stem differs, or if files or threads are left, or memory
-grows. It needs Linux's `/proc`.
+kinds, and every stem must be the same, bit for bit. Memory, open files and threads are counted before, and
+after each eighth of the songs. The exit code is 1 if a stem differs, or if files or threads are left, or
+memory grows. It needs Linux's `/proc`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import hashlib
 import json
 import logging
 import shutil
+import statistics
 import sys
 import tempfile
 import threading
@@ -44,8 +45,12 @@ log = logging.getLogger(__name__)
 RATES = (8000, 11_025, 16_000, 22_050, 32_000, 44_100, 48_000)
 SECONDS = 0.5, 6.0
 
+_PARTS = 8
+"""Parts of the songs, after each of which is counted."""
+
 MEMORY_GROWTH = 64 * 2**20
-"""Bytes of memory that the second half of the songs may take beyond the first: allocators keep some."""
+"""Bytes of memory by which the second half of the songs may be above the first, as medians of their counts:
+allocators keep more or less from one part to the next."""
 
 
 @dataclass(frozen=True)
@@ -106,28 +111,31 @@ class Load:
       seconds: that it took.
       sound: seconds of sound that they had.
       differing: songs that did not come out as they do alone.
-      start, middle, end: what the process held.
+      usage: what the process held, before and after each part of the songs.
     """
 
     songs: int
     seconds: float
     sound: float
     differing: list[int]
-    start: Usage
-    middle: Usage
-    end: Usage
+    usage: list[Usage]
 
     def problems(self) -> list[str]:
         """What is wrong; nothing if all is as it should be."""
         found = []
         if self.differing:
             found.append(f"{len(self.differing)} songs differ: {self.differing[:10]}")
-        if self.end.files > self.start.files:
-            found.append(f"{self.end.files - self.start.files} files are left open")
-        if self.end.threads > self.start.threads:
-            found.append(f"{self.end.threads - self.start.threads} threads are left")
-        if (growth := self.end.memory - self.middle.memory) > MEMORY_GROWTH:
-            found.append(f"memory grew by {growth >> 20} MiB in the second half")
+        start, *parts = self.usage
+        if (files := parts[-1].files - start.files) > 0:
+            found.append(f"{files} files are left open")
+        if (left := parts[-1].threads - start.threads) > 0:
+            found.append(f"{left} threads are left")
+        middle = len(parts) // 2
+        before, after = (
+            statistics.median(x.memory for x in half) for half in (parts[:middle], parts[middle:])
+        )
+        if after - before > MEMORY_GROWTH:
+            found.append(f"memory grew by {int(after - before) >> 20} MiB in the second half")
         return found
 
 
@@ -153,14 +161,12 @@ def run(separator: Separator, folder: Path, *, threads: int, songs: int, kinds: 
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             return [n for n, wrong in zip(numbers, pool.map(differs, numbers), strict=True) if wrong]
 
-    start, begin = Usage.now(), time.monotonic()
-    differing = all_of(range(songs // 2))
-    middle = Usage.now()
-    differing += all_of(range(songs // 2, songs))
+    usage, differing, begin = [Usage.now()], [], time.monotonic()
+    for part in range(_PARTS):
+        differing += all_of(range(songs * part // _PARTS, songs * (part + 1) // _PARTS))
+        usage.append(Usage.now())
     seconds = time.monotonic() - begin
-    return Load(
-        songs, seconds, sum(sound[n % kinds] for n in range(songs)), differing, start, middle, Usage.now()
-    )
+    return Load(songs, seconds, sum(sound[n % kinds] for n in range(songs)), differing, usage)
 
 
 def _digest(separator: Separator, song: Song, folder: Path) -> str:
@@ -212,9 +218,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.error("error: %s", one_line(str(error)))
         return 2
     print(f"{load.songs} songs of {load.sound:.0f} s by {options.threads} threads in {load.seconds:.0f} s")
-    for name in ("start", "middle", "end"):
-        usage: Usage = getattr(load, name)
-        print(f"{name:7} {usage.memory / 2**20:7.1f} MiB {usage.files:4} files {usage.threads:3} threads")
+    print("after songs   MiB  files  threads")
+    for part, usage in enumerate(load.usage):
+        done = load.songs * part // _PARTS
+        print(f"{done:11} {usage.memory / 2**20:5.0f} {usage.files:6} {usage.threads:8}")
     for problem in load.problems():
         print(f"wrong: {problem}")
     return 1 if load.problems() else 0

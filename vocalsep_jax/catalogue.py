@@ -9,7 +9,6 @@ writes `OUT/<model>/<track>/vocals.wav` and `no_vocals.wav`, and what failed to 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import sys
 import time
@@ -23,6 +22,7 @@ if __name__ == "__main__":
 
 from vocalsep_jax.audio.files import SUFFIXES
 from vocalsep_jax.runs.folder import RunError
+from vocalsep_jax.runtime.beam_flags import pipeline_options
 from vocalsep_jax.runtime.console import one_line, say, start_logging, terminated_as_interrupted
 from vocalsep_jax.separation.arguments import (
     CHECKPOINT,
@@ -73,7 +73,6 @@ def _parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     start_logging()
-    logging.getLogger("apache_beam").setLevel(logging.WARNING)  # it tells of each stage
     given = list(sys.argv[1:] if argv is None else argv)
     end = given.index("--") if "--" in given else len(given)
     options = _parser().parse_args(given[:end])
@@ -93,12 +92,10 @@ def _run(options: argparse.Namespace, flags: Sequence[str]) -> int:
     stems, encoding = chosen_outputs(options)
     if not all(options.inputs):
         raise ValueError("an input's name is empty")
-    if importlib.util.find_spec("apache_beam") is None:
-        raise ValueError("this needs Apache Beam: pip install 'vocalsep_jax[beam]'")
+    beam_options = pipeline_options(flags)
 
     from vocalsep_jax.separation import catalogue
 
-    beam_options = catalogue.pipeline_options(flags)
     inputs = [catalogue.located(name) for name in options.inputs]
     out = catalogue.located(options.out)
     dead_letter = catalogue.located(options.dead_letter or f"{out}/{_DEAD_LETTER}")

@@ -49,6 +49,12 @@ _PEER_TIMEOUT = flags.DEFINE_integer(
 _PROFILE = flags.DEFINE_integer(
     "profile", 0, "Trace so many calls of the step into the run's folder, `profile`.", lower_bound=0
 )
+_PREPARE_SONGS = flags.DEFINE_bool(
+    "prepare_songs",
+    False,
+    "Only prepare the songs of the config, in the cache that runs read them from. With flags of Apache "
+    "Beam after --, by a pipeline: -- --runner=FlinkRunner --flink_master=HOST:8081.",
+)
 flags.mark_flag_as_required("config")
 
 log = logging.getLogger(__name__)
@@ -68,7 +74,8 @@ def main(argv: list[str]) -> int:
     """
     import jax
 
-    if len(argv) > 1:
+    beam_flags = argv[1:] if _PREPARE_SONGS.value else []
+    if len(argv) > 1 and not beam_flags:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
     multihost = _MULTIHOST.value
     if multihost is None:
@@ -102,9 +109,13 @@ def main(argv: list[str]) -> int:
     from vocalsep_jax.runs.folder import RunError
     from vocalsep_jax.runtime.compile_cache import use_compile_cache
     from vocalsep_jax.training.loop import TrainingDivergedError, train_and_evaluate
+    from vocalsep_jax.training.song_cache import prepare_songs
 
     use_compile_cache()
     try:
+        if _PREPARE_SONGS.value:
+            prepare_songs(config, beam_flags)
+            return 0
         outcome = train_and_evaluate(
             config, workdir, stall_seconds=10 * _PEER_TIMEOUT.value, profile_calls=_PROFILE.value
         )

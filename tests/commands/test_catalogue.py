@@ -16,6 +16,7 @@ import soundfile
 from tests.conftest import ROOT, tone, write_song
 from vocalsep_jax import catalogue, separate
 from vocalsep_jax.audio.encoding import Encoding
+from vocalsep_jax.runtime.beam_flags import pipeline_options
 from vocalsep_jax.separation.separator import Separator
 from vocalsep_jax.separation.stem_files import STEMS
 
@@ -248,7 +249,7 @@ PORTABLE = [
 def test_the_flags_of_engines_and_a_pipeline_that_can_be_sent_to_them(beam, flags):
     import apache_beam
 
-    options = beam.pipeline_options(flags.split())
+    options = pipeline_options(flags.split())
     name = options.get_all_options()["runner"]
     assert flags.startswith(f"--runner={name}")
     job = beam.Job(None, {"shifts": 1}, "gs://out/vocals", STEMS, Encoding(), "clamp")

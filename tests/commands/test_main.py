@@ -66,6 +66,7 @@ def test_exit_codes(monkeypatch, caplog, outcome, code, message):
         "_MULTIHOST": False,
         "_PEER_TIMEOUT": 3,
         "_PROFILE": 4,
+        "_PREPARE_SONGS": False,
     }.items():
         monkeypatch.setattr(main, name, types.SimpleNamespace(value=value))
     monkeypatch.setattr(main, "start_logging", lambda *_: None)
@@ -156,6 +157,31 @@ def test_errors_are_one_line_and_exit_code_1(cache, tmp_path):
     assert errors.splitlines()[-1].endswith(
         "error: /no/such/folder: no such folder; give the folder that holds the songs"
     )
+
+
+def test_songs_are_prepared_before_a_run(tmp_path):
+    prepare = ["--prepare_songs", f"--config.data.cache={tmp_path}", f"--workdir={tmp_path / 'run'}"]
+
+    def said(*flags):
+        result = subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=100)
+        return result.returncode, result.stderr
+
+    code, log = said(*prepare)
+    assert code == 0
+    assert "songs are prepared" in log.splitlines()[-1]
+    (info,) = tmp_path.rglob("metadata.json")
+    before = info.stat().st_mtime_ns
+    assert said(*prepare)[0] == 0
+    assert info.stat().st_mtime_ns == before
+    assert not (tmp_path / "run").exists()
+    code, log = said(*prepare, "--", "--no_such_flag=1")
+    assert code == 1
+    assert re.search(
+        r"error: (this needs Apache Beam: pip install 'vocalsep_jax\[beam\]'|Beam has no)", log
+    )
+    code, log = said("--", "--runner=FnApiRunner")
+    assert code == 1
+    assert "unexpected argument: --runner=FnApiRunner" in log
 
 
 @pytest.mark.parametrize(

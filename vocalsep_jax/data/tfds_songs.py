@@ -27,7 +27,14 @@ from typing import Any
 import numpy as np
 
 import vocalsep_jax.runtime.quiet_tensorflow  # noqa: F401, before TFDS imports TensorFlow its own way
-from vocalsep_jax.data.prepared import SPLITS, STEMS, prepare_songs, song_count, with_progress
+from vocalsep_jax.data.prepared import (
+    SPLITS,
+    STEMS,
+    PreparedSong,
+    prepare_songs,
+    song_count,
+    with_progress,
+)
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.data.songs import Library, SongError
 from vocalsep_jax.runtime.console import reason_of
@@ -40,6 +47,9 @@ log = logging.getLogger(__name__)
 CHUNK = 65_536
 """Samples in a chunk: 1.5 s at 44.1 kHz, so that a crop of a second lies in two chunks at most."""
 
+_CHUNK_BITS = 32
+"""A key has in so many bits the number of a chunk, above them that of its song."""
+
 _RECORDS_KEPT = 32
 """Number of records that a store remembers."""
 
@@ -50,10 +60,10 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
     """The TFDS builder. Examples are chunks, in the order of the songs and of their place in the song.
 
     `DatasetInfo.metadata` holds the fingerprint of the library under "fingerprint". Under "songs" it holds,
-    by split, what is known of each song: name, length, scale, first chunk and voiced blocks.
+    by split, what is known of each song, as `note_of` has it.
     """
 
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("3.0.0")
 
     def __init__(self, *, library: Library | None = None, sample_rate: int = 0, **kwargs: Any):
         """A builder that reads a data set, or writes one if it is given a library and a rate in Hz."""
@@ -70,8 +80,11 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
                 {"song": np.int32, "chunk": np.int32} | dict.fromkeys(STEMS, stem)
             ),
             disable_shuffling=True,
-            metadata=tfds.core.MetadataDict(),
+            metadata=self._metadata(),
         )
+
+    def _metadata(self) -> tfds.core.Metadata:
+        return tfds.core.MetadataDict()
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
         del dl_manager  # nothing is downloaded
@@ -82,23 +95,27 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
         assert self._library is not None
-        key = 0
         songs = self._library.splits[split]
         for number, prepared in enumerate(prepare_songs(songs, self._sample_rate)):
-            samples = prepared.stems["vocals"].shape[1]
-            self.info.metadata["songs"][split].append(
-                {
-                    "name": prepared.name,
-                    "samples": samples,
-                    "scale": prepared.scale,
-                    "first_chunk": key,
-                    "voiced": prepared.voiced.tolist(),
-                }
-            )
-            for chunk, first in enumerate(range(0, samples, CHUNK)):
-                pieces = {s: _padded(x[:, first : first + CHUNK]) for s, x in prepared.stems.items()}
-                yield key, {"song": number, "chunk": chunk} | pieces
-                key += 1
+            self.info.metadata["songs"][split].append(note_of(prepared))
+            yield from examples(number, prepared)
+
+
+def note_of(song: PreparedSong) -> dict[str, Any]:
+    """What the data set notes of a song, beside its chunks."""
+    return {
+        "name": song.name,
+        "samples": song.stems["vocals"].shape[1],
+        "scale": song.scale,
+        "voiced": song.voiced.tolist(),
+    }
+
+
+def examples(number: int, song: PreparedSong) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The examples of the song with this number in its split, with their keys, in whose order they lie."""
+    for chunk, first in enumerate(range(0, song.stems["vocals"].shape[1], CHUNK)):
+        pieces = {s: _padded(x[:, first : first + CHUNK]) for s, x in song.stems.items()}
+        yield number << _CHUNK_BITS | chunk, {"song": number, "chunk": chunk} | pieces
 
 
 def _padded(chunk: np.ndarray) -> np.ndarray:
@@ -146,7 +163,26 @@ class ChunkStore:
         return functools.lru_cache(_RECORDS_KEPT)(self._source.__getitem__)
 
 
-def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[str, ChunkStore]:
+def write_here(library: Library, sample_rate: int, folder: Path) -> None:
+    """Write the data set of a library into its folder, by this process."""
+    write(SongChunks(library=with_progress(library), sample_rate=sample_rate, data_dir=str(folder)))
+
+
+def write(builder: SongChunks, **how: Any) -> None:
+    """Write a data set; `how` are fields of TFDS' `DownloadConfig`."""
+    tfds.disable_progress_bar()
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads; it does not
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(try_download_gcs=False, **how)
+        )
+
+
+def prepare(
+    library: Library,
+    sample_rate: int,
+    cache: str | Path = "",
+    write: Callable[[Library, int, Path], None] = write_here,
+) -> dict[str, ChunkStore]:
     """Write the training and validation songs of a library to the cache, unless they are there already.
 
     One process writes, and the others that share the cache folder wait for it. Progress is logged.
@@ -155,6 +191,7 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
       library: the songs.
       sample_rate: Hz.
       cache: folder that holds the caches of all libraries; `DEFAULT_CACHE` if empty.
+      write: writes the data set of a library, at a rate in Hz, into an empty folder.
 
     Returns:
       A store for each of `train` and `valid`.
@@ -178,7 +215,10 @@ def prepare(library: Library, sample_rate: int, cache: str | Path = "") -> dict[
             if found != fingerprint:
                 if found is not None:
                     log.warning("songs in %s have changed: preparing them anew", library.source)
-                _write(library, sample_rate, folder)
+                log.info("preparing %d songs from %s in %s", song_count(library), library.source, folder)
+                for left_over in folder.glob("song_chunks/*"):  # of a killed process, or an older version
+                    shutil.rmtree(left_over)
+                write(library, sample_rate, folder)
     except OSError as error:
         raise SongError(f"{folder}: cannot hold prepared songs ({error.strerror})") from error
     with _one_line_errors(folder):
@@ -210,23 +250,12 @@ def _one_line_errors(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _write(library: Library, sample_rate: int, folder: Path) -> None:
-    """Write the data set of a library into its folder."""
-    log.info("preparing %d songs from %s in %s", song_count(library), library.source, folder)
-    for left_over in folder.glob("song_chunks/*"):  # by a process that was killed, or by an older version
-        shutil.rmtree(left_over)
-    tfds.disable_progress_bar()
-    builder = SongChunks(library=with_progress(library), sample_rate=sample_rate, data_dir=str(folder))
-    with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads; it does not
-        builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
-
-
 def _store(builder: SongChunks, split: str, folder: Path) -> ChunkStore:
     """A split of a data set that has been written; raises ValueError if what is noted of it cannot be."""
     songs = [_SongNote(**note) for note in builder.info.metadata["songs"][split]]
     source = builder.as_data_source(split) if songs else None
     firsts = np.cumsum([0, *(-(-song.samples // CHUNK) for song in songs)], dtype=np.int64)
-    if [song.first_chunk for song in songs] != firsts[:-1].tolist() or firsts[-1] != len(source or ()):
+    if firsts[-1] != len(source or ()):
         raise ValueError("other songs are noted than there are")
     return ChunkStore(
         table=SongTable.of([song.samples for song in songs], [np.array(song.voiced) for song in songs]),
@@ -245,11 +274,10 @@ class _SongNote:
     name: str
     samples: int
     scale: float
-    first_chunk: int
     voiced: list[int]
 
     def __post_init__(self) -> None:
-        numbers = [self.samples, self.first_chunk, *self.voiced]
+        numbers = [self.samples, *self.voiced]
         if not isinstance(self.name, str) or any(type(x) is not int for x in numbers):
             raise ValueError("what is noted of a song is of other types")
         if not all(0 <= first < self.samples for first in self.voiced) or not 0 < self.scale < math.inf:

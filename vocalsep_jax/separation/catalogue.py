@@ -10,7 +10,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import glob
-import io
 import json
 import logging
 import os
@@ -97,24 +96,6 @@ class Counts:
             f"{self.done} songs done, {self.skipped} there already, {self.failed} failed: "
             f"{duration(sound)} of sound in {duration(seconds)}, {sound / seconds:.1f} x real time"
         )
-
-
-def pipeline_options(flags: Sequence[str]) -> PipelineOptions:
-    """Beam's options from its flags; raises ValueError for one that it does not know, or a wrong value."""
-
-    def refuse_unknown(parser: Any) -> None:
-        if unknown := parser.parse_known_args(flags)[1]:
-            raise ValueError(f"Beam has no flag {unknown[0]}")
-
-    options = PipelineOptions(list(flags))
-    with contextlib.redirect_stderr(io.StringIO()) as said:
-        try:
-            options.get_all_options(add_extra_args_fn=refuse_unknown)
-        except SystemExit as stop:
-            if not stop.code:  # --help
-                raise
-            raise ValueError(f"Beam: {said.getvalue().strip().splitlines()[-1]}") from stop
-    return options
 
 
 def is_local(path: str) -> bool:
