@@ -40,7 +40,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vocalsep_jax.config import parse
 from vocalsep_jax.data.feed import TrainStep
 from vocalsep_jax.data.prepared import STEMS
-from vocalsep_jax.data.resident import ResidentSongs
+from vocalsep_jax.data.resident import Part, Spread, part_samples
 from vocalsep_jax.data.resident_feed import wrap_training
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.runtime.data_parallel import AXIS, CompiledStep, DataParallel
@@ -100,56 +100,58 @@ class Compiled:
         """What a step takes at least, by what may limit it.
 
         An all-reduce on a ring sends and receives all but a share of its bytes twice (Patarasu & Yuan 2009,
-        "Bandwidth optimal all-reduce algorithms").
+        "Bandwidth optimal all-reduce algorithms"); other collectives do so once.
         """
-        reduced = sum(sum(sizes) for sizes in self.collectives.values())
+        twice = {"all-reduce"}
+        sent = sum((1 + (name in twice)) * sum(sizes) for name, sizes in self.collectives.items())
         return {
             "operations": self.flops / kind.flops,
             "memory": self.moved / kind.bandwidth,
-            "links": 2 * (chips - 1) / chips * reduced / kind.links,
+            "links": (chips - 1) / chips * sent / kind.links,
         }
 
 
 class _Songs:
     """Stands for a feed of resident songs, of which nothing but the step is asked."""
 
-    def __init__(self, plan: Plan, parallel: DataParallel):
-        self._plan, self._parallel = plan, parallel
+    def __init__(self, plan: Plan, parallel: DataParallel, spread: Spread):
+        self._plan, self._parallel, self._spread = plan, parallel, spread
 
     def wrap_training(self, step: TrainStep) -> CompiledStep:
-        return wrap_training(step, self._plan.recipe, self._parallel, 10)
+        return wrap_training(step, self._plan.recipe, self._parallel, 10, self._spread)
 
 
-def _abstract_song(crop: int) -> ResidentSongs:
-    """The shapes of one song on a device."""
+def _abstract_song(crop: int, parts: int) -> tuple[Part, tuple[SongTable, Any]]:
+    """The shapes of one song: a device's part, and what all devices have."""
 
     def shape(n: int, dtype: Any = jnp.int32) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((n,), dtype)
 
     table = SongTable(shape(1), shape(240), shape(1), shape(1), shape(1))
-    stem = shape(_SAMPLES + crop, jnp.int16)
-    return ResidentSongs(table, shape(1), shape(1, jnp.float32), dict.fromkeys(STEMS, (stem, stem)))
+    stem = shape(part_samples(_SAMPLES, parts) + 2 * crop, jnp.int16)
+    return Part(shape(1), dict.fromkeys(STEMS, (stem, stem))), (table, shape(1, jnp.float32))
 
 
-def compile_step(config: Any, devices: Sequence[jax.Device]) -> Compiled:
-    """Compile the training step of a config for devices that need not be there."""
+def compile_step(config: Any, devices: Sequence[jax.Device], parts: int = 1) -> Compiled:
+    """Compile the step of a config for devices that need not be there; songs are in so many parts."""
     parallel = DataParallel("shard_map", list(devices))
     parallel.check_batch_size(config.batch_size)
     plan = Plan.of(config)
-    step = training_step(config, plan.phases[0], _Songs(plan, parallel))  # type: ignore[arg-type]
+    step = training_step(config, plan.phases[0], _Songs(plan, parallel, Spread(parts, len(devices))))  # type: ignore[arg-type]
     state = jax.eval_shape(
         partial(create_state, config.network(), step.optimizer, config.seed, config.network_input)
     )
-    places = jax.ShapeDtypeStruct(
-        (config.batch_size,),
-        jnp.uint32,
-        sharding=NamedSharding(parallel.replicated.mesh, PartitionSpec(AXIS)),
-    )
+    split = NamedSharding(parallel.replicated.mesh, PartitionSpec(AXIS))
     on_all = partial(
         jax.tree.map, lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated)
     )
-    shared = on_all((_abstract_song(plan.recipe.crop), jax.ShapeDtypeStruct((), jnp.int32)))
-    program = step.run.lower(on_all(state), places, *shared).compile()
+    on_each = partial(
+        jax.tree.map, lambda x: jax.ShapeDtypeStruct((len(devices) * len(x),), x.dtype, sharding=split)
+    )
+    places = jax.ShapeDtypeStruct((config.batch_size // len(devices),), jnp.uint32)
+    part, about = _abstract_song(plan.recipe.crop, parts)
+    count = jax.ShapeDtypeStruct((), jnp.int32)
+    program = step.run.lower(on_all(state), on_each((places, part)), on_all(about), on_all(count)).compile()
     text, memory = program.as_text(), program.memory_analysis()
     needed = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return Compiled(
@@ -225,6 +227,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, help="of all chips (default: the config's)")
     parser.add_argument("--kind", choices=KINDS, default="v5e", help="to compile for (default: v5e)")
     parser.add_argument("--chips", type=int, nargs="+", default=[8, 64, 256], help="default: 8 64 256")
+    parser.add_argument("--parts", type=int, default=1, help="that songs are spread in (default: 1)")
     parser.add_argument(
         "--json", type=Path, help="add the numbers to this file; those in it are not compiled"
     )
@@ -243,6 +246,8 @@ def main() -> int:
     done = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for chips in options.chips:
         key = f"{options.kind} {chips} {config.batch_size}"
+        if options.parts > 1:
+            key += f" in {options.parts} parts"
         if key not in done:
             topology = f"{options.kind}:{KINDS[options.kind].shapes[chips]}"
             try:
@@ -251,7 +256,7 @@ def main() -> int:
                 reason = str(error).splitlines()[0]
                 sys.exit(f"error: the TPU compiler cannot be had (pip install libtpu): {reason}")
             begin = time.monotonic()
-            done[key] = asdict(compile_step(config, devices))
+            done[key] = asdict(compile_step(config, devices, options.parts))
             print(f"{key}: compiled in {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             if options.json:
                 options.json.write_text(json.dumps(done, indent=1) + "\n")

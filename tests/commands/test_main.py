@@ -35,8 +35,8 @@ def cache(tmp_path_factory):
     return tmp_path_factory.mktemp("cache")
 
 
-def command(*flags):
-    return [sys.executable, "-m", "vocalsep_jax.main", "--config=tests/small_smoke.py", *flags]
+def command(*flags, config="tests/small_smoke.py"):
+    return [sys.executable, "-m", "vocalsep_jax.main", f"--config={config}", *flags]
 
 
 @pytest.mark.parametrize(
@@ -75,14 +75,14 @@ def test_exit_codes(monkeypatch, caplog, outcome, code, message):
     assert caplog.messages == ([message] if message else [])
 
 
-def start(cache, workdir, *flags, devices=1, largest_file=None):
+def start(cache, workdir, *flags, devices=1, largest_file=None, **kind):
     environment = os.environ | {
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONUNBUFFERED": "1",
     }
     flags = [f"--config.data.cache={cache}", f"--workdir={workdir}", *flags]
     return subprocess.Popen(
-        command(*flags),
+        command(*flags, **kind),
         cwd=ROOT,
         env=environment,
         stderr=subprocess.PIPE,
@@ -209,18 +209,19 @@ def assert_same_history(run, other):
             assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-4), name
 
 
-def start_pair(cache, workdir, *flags):
+def start_pair(cache, workdir, *flags, **kind):
     """Two processes of two devices each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     together = ("--multihost", f"--coordinator=localhost:{port}", "--processes=2")
-    return [start(cache, workdir, *flags, *together, f"--process_id={n}", devices=2) for n in (0, 1)]
+    flags = (*flags, *together)
+    return [start(cache, workdir, *flags, f"--process_id={n}", devices=2, **kind) for n in (0, 1)]
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(cache, tmp_path):
-    """From an encoder that is frozen for the first epoch: all that happens on several processes."""
+    """From an encoder that is frozen for the first epoch, with songs spread over the devices of both."""
     encoder = TwoLayers().init(jax.random.key(1), np.ones((1, 32, 32), np.float32))
     save_model(tmp_path, encoder_part(encoder))
     transfer = (
@@ -229,8 +230,9 @@ def test_two_processes_train_as_one(cache, tmp_path):
         "--config.freeze_encoder=weights",
         "--config.unfreeze_epoch=1",
     )
-    for process in start_pair(cache, tmp_path / "two", *transfer):
-        finish(process)
+    pair = start_pair(cache, tmp_path / "two", *transfer, config="tests/small_spread.py")
+    logs = [finish(process) for process in pair]
+    assert "in 4 parts on the devices" in logs[0]
     finish(start(cache, tmp_path / "one", *transfer, devices=4))
     assert_same_history(tmp_path / "two", tmp_path / "one")
     assert json.loads((tmp_path / "two" / "config.json").read_text())["config"]["name"] == "smoke"

@@ -26,8 +26,8 @@ def test_a_crop_has_the_samples_of_a_patch():
 
 
 def make(name, stores, recipe, parallel):
-    if name == "resident":
-        return ResidentFeed(stores, recipe, parallel, 1)
+    if name in ("resident", "spread"):
+        return ResidentFeed(stores, recipe, parallel, 1, parts=1 + (name == "spread"))
     pytest.importorskip("tensorflow", reason="needs the train extra")
     return HostFeed(stores, recipe, parallel, name)
 
@@ -49,7 +49,7 @@ def expected(stores, recipe):
     )
 
 
-@pytest.mark.parametrize("name", ["resident", "host", "device"])
+@pytest.mark.parametrize("name", ["resident", "spread", "host", "device"])
 @pytest.mark.parametrize(
     ("mode", "recipe"),
     [("pmap", RECIPE), ("shard_map", RECIPE), ("pmap", STEREO_RECIPE)],

@@ -1,5 +1,6 @@
 import importlib.util
 
+import jax
 import numpy as np
 import pytest
 
@@ -29,7 +30,10 @@ def opened(library, tmp_path):
 
     def open(**arguments):
         cache = str(tmp_path / "cache")
-        return open_songs(library, RECIPE, DataParallel(), sample_rate=8000, cache=cache, **arguments)
+        devices = jax.devices()[: arguments.pop("devices", 1)]
+        return open_songs(
+            library, RECIPE, DataParallel("pmap", devices), sample_rate=8000, cache=cache, **arguments
+        )
 
     return open
 
@@ -99,10 +103,26 @@ def test_where_songs_are_placed(opened, give_devices, where, device, feed):
     assert isinstance(opened(placement=where).feed, feed)
 
 
+@pytest.mark.parametrize(("room", "parts"), [(1, 1), (2, 2), (3, 4), (4, 4)])
+@pytest.mark.parametrize("placement", ["auto", "resident"])
+def test_songs_that_do_not_fit_one_device_are_spread(opened, give_devices, caplog, placement, room, parts):
+    """In as few parts as divide four devices."""
+    caplog.set_level("INFO")
+    give_devices(2 * SIZE // room)
+    feed = opened(placement=placement, devices=4).feed
+    assert isinstance(feed, ResidentFeed)
+    held = feed.example("train").batch[1].stems["vocals"][0]
+    assert held.shape == (4, -(-48_000 // parts) + 2 * RECIPE.crop)
+    assert ("on each device" if parts == 1 else f"in {parts} parts on the devices") in caplog.text
+
+
 def test_resident_songs_that_do_not_fit_are_refused(opened, give_devices):
     give_devices(10**6)
-    with pytest.raises(ValueError, match=r"data\.placement resident: 0\.000576 GB of songs.* 0\.001 GB"):
+    with pytest.raises(ValueError, match=r"data\.placement resident: 0\.000576 GB of songs.* 1 device"):
         opened(placement="resident")
+    give_devices(10**6 // 4)
+    with pytest.raises(ValueError, match="4 device"):
+        opened(placement="resident", devices=4)
 
 
 @pytest.mark.usefixtures("_without_tensorflow")
@@ -130,12 +150,13 @@ class TestWithoutTensorFlow:
         with pytest.raises(ValueError, match=r"data\.placement auto: .* host, which needs TensorFlow"):
             opened()
 
-    def test_the_host_holds_them_already(self, opened, give_devices):
-        give_devices(2 * SIZE, SIZE // 4)
+    def test_the_host_holds_a_part_besides(self, opened, give_devices):
+        give_devices(2 * SIZE, SIZE)
         assert isinstance(opened().feed, ResidentFeed)
-        give_devices(2 * SIZE, SIZE // 4 - 1)
+        give_devices(2 * SIZE, SIZE - 1)
         with pytest.raises(ValueError, match="the host has"):
             opened()
+        assert isinstance(opened(devices=2).feed, ResidentFeed)
 
 
 @pytest.mark.usefixtures("tensorflow")

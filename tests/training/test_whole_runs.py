@@ -19,6 +19,7 @@ pytest.importorskip("tensorflow_datasets", reason="needs the train extra")
 from tests import old_runs
 from tests.conftest import ROOT, write_song
 from tests.small_network import FIELDS, small_config
+from vocalsep_jax.data import placement
 from vocalsep_jax.data.pipeline import PatchPipeline
 from vocalsep_jax.data.songs import find_library
 from vocalsep_jax.data.tfds_songs import prepare
@@ -229,6 +230,16 @@ def test_wherever_the_songs_are_the_run_is_the_same(finished, config, tmp_path, 
     train(settings, tmp_path, until=3)
     train_and_evaluate(settings, tmp_path)
     assert_close(tmp_path, finished)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [1, 3])
+def test_spread_over_the_devices_the_run_is_the_same(finished, config, tmp_path, monkeypatch, steps):
+    """Songs of which a device holds a half go the way of those that it holds whole, bit for bit."""
+    monkeypatch.setattr(placement, "fits", lambda samples, longest, crop, parts, **_: parts == 2)
+    settings = config(data__placement="resident", steps_per_dispatch=steps)
+    train_and_evaluate(settings, tmp_path)
+    (assert_same if steps == 1 else assert_close)(tmp_path, finished)
 
 
 @pytest.mark.slow

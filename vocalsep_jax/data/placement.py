@@ -68,7 +68,8 @@ def open_songs(
       recipe: how samples of them become batches.
       parallel: the devices.
       sample_rate: Hz.
-      placement: one of `PLACEMENTS`; `auto` is on the devices if they fit there, else on the host.
+      placement: one of `PLACEMENTS`; `auto` is on the devices if they fit there, whole or in parts, else on
+        the host.
       stft_on: one of `STFT_ON`: where the host's batches are transformed.
       cache: folder for prepared songs; the default one if empty.
       steps_per_dispatch: most steps that one call takes, of resident songs; see `ResidentFeed`.
@@ -90,20 +91,27 @@ def open_songs(
         stores = dict(prepared.load_all(library, sample_rate))
 
     lengths = {split: store.table.samples.tolist() for split, store in stores.items()}
-    samples = sum(map(sum, lengths.values()))
-    size = prepared.memory_bytes(samples)
+    size = prepared.memory_bytes(sum(map(sum, lengths.values())))
     host_memory = available_memory() // processes_on_this_host()
-    resident = _are_resident(
-        placement, samples, recipe.crop, parallel, host_memory=host_memory, cached=cached
-    )
-    in_memory = resident or size <= host_memory // 2
-    if in_memory and cached:  # records have to be decompressed each time they are read
-        stores = {split: MemoryStore.copy_of(store) for split, store in stores.items()}
+    forced = placement == "resident" or not cached
+    parts = 0
+    if placement != "host":
+        parts = _parts(lengths, recipe.crop, parallel, host_memory, forced=forced)
+    if forced and not parts:
+        raise ValueError(
+            f"data.placement {placement}: {size / 1e9:.3g} GB of songs are too much for half of the memory "
+            f"of {parallel.devices} device(s), or for the {host_memory / 1e9:.3g} GB that the host has; "
+            "use data.placement host, which needs TensorFlow"
+        )
     feed: Feed
-    if resident:
-        feed = ResidentFeed(stores, recipe, parallel, steps_per_dispatch)
-        log.info("songs: %.2g GB, on each device", size / 1e9)
+    if parts:
+        feed = ResidentFeed(stores, recipe, parallel, steps_per_dispatch, parts)
+        where = f"in {parts} parts on the devices" if parts > 1 else "on each device"
+        log.info("songs: %.2g GB, %s", size / 1e9, where)
     else:
+        in_memory = size <= host_memory // 2
+        if in_memory:  # records have to be decompressed each time they are read
+            stores = {split: MemoryStore.copy_of(store) for split, store in stores.items()}
         feed = HostFeed(stores, recipe, parallel, stft_on)
         where = "memory" if in_memory else "the cache"
         log.info("songs: %.2g GB, read from %s; STFT on the %s", size / 1e9, where, stft_on)
@@ -111,30 +119,22 @@ def open_songs(
     return OpenedSongs(feed, named, stores["valid"])
 
 
-def _are_resident(
-    placement: str, samples: int, crop: int, parallel: DataParallel, *, host_memory: int, cached: bool
-) -> bool:
-    """Whether songs of so many samples go on the devices; the same on all processes.
+def _parts(
+    lengths: dict[str, list[int]], crop: int, parallel: DataParallel, host_memory: int, *, forced: bool
+) -> int:
+    """In how many parts songs fit on the devices: as few as can be, the same on all processes; or 0.
 
-    Raises:
-      ValueError: if they have to, and do not fit.
+    `lengths` are those of the songs, by split. Devices that do not tell their memory are tried only where
+    songs are `forced` on them.
     """
-    size = prepared.memory_bytes(samples)
-    forced = placement == "resident" or not cached
-    # Devices that do not tell their memory are tried only where there is no other way.
     device_memory = parallel.memory_per_device(host_memory) or (_UNKNOWN if forced else 0)
-    # Songs that are not cached are in the host's memory already.
-    host_room = host_memory if cached else host_memory + size
-    fit = fits(samples, crop, device_memory=device_memory, host_memory=host_room)
-    if not any_process(not fit):
-        return placement != "host"
-    if forced:
-        raise ValueError(
-            f"data.placement {placement}: {size / 1e9:.3g} GB of songs, but only half of the "
-            f"{device_memory / 1e9:.3g} GB of a device's memory is for them (the host has "
-            f"{host_memory / 1e9:.3g} GB); use data.placement host, which needs TensorFlow"
-        )
-    return False
+    samples = sum(map(sum, lengths.values()))
+    longest = max(max(songs, default=0) for songs in lengths.values())
+    for parts in (n for n in range(1, parallel.devices + 1) if parallel.devices % n == 0):
+        fit = fits(samples, longest, crop, parts, device_memory=device_memory, host_memory=host_memory)
+        if not any_process(not fit):
+            return parts
+    return 0
 
 
 def loudest_patch(store: SongStore, recipe: Recipe) -> Batch:

@@ -2,11 +2,15 @@
 
 The stream of samples is that of `sampling`, as it is for songs on the host: same songs, same places, same
 changes for the same (seed, i).
+
+Songs that do not fit one device are spread over several. All songs, one after the other, are cut into parts
+of the same length, one for each device of a group; each group has them all. A crop may lie in two parts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -15,73 +19,129 @@ import numpy as np
 from jax import lax
 
 from vocalsep_jax.data.crops import Crops, gains
-from vocalsep_jax.data.prepared import STEMS, MemoryStore, memory_bytes
+from vocalsep_jax.data.prepared import STEMS, SongStore, memory_bytes
 from vocalsep_jax.data.sampling import SamplePlan, SongTable
+from vocalsep_jax.runtime.data_parallel import AXIS
 
 Array = jax.Array
 
 _COUNTABLE = 2**31
-"""Limit of places in the songs, which are int32."""
+"""Limit of places in a part, which are int32."""
+_STRETCH = 2**20
+"""Samples copied at a time from a store."""
 
 
-class ResidentSongs(NamedTuple):
-    """Songs of one split as arrays of a device; places are counted in 32 bits.
+@dataclass(frozen=True)
+class Spread:
+    """How songs are spread over devices.
 
     Attributes:
-      table: lengths and voiced blocks, for `sampling`.
-      first: int32 `[songs]`, a song's first sample.
-      scales: float32 `[songs]`.
-      stems: by stem, left and right: int16 `[S]` each, all songs one after the other. (One-dimensional: a
-        short second axis would be padded many times over in a TPU's memory.)
+      parts: into how many they are cut: device n has part `n % parts`.
+      devices: how many there are, a multiple of `parts`.
     """
 
-    table: SongTable
+    parts: int = 1
+    devices: int = 1
+
+    def gathered(self, x: Array) -> Array:
+        """What the devices of a group have, one after the other: `[B, ...]` to `[parts * B, ...]`."""
+        if self.parts == 1:
+            return x
+        return lax.all_gather(x, AXIS, axis_index_groups=self._groups, tiled=True)
+
+    def summed(self, x: Array) -> Array:
+        """For each device of a group, the sum of what all found for it: `[parts * B, ...]` to `[B, ...]`.
+
+        Each sends on what others asked for: not an all-reduce, since not every machine sums int16.
+        """
+        if self.parts == 1:
+            return x
+        mine = lax.all_to_all(x, AXIS, 0, 0, axis_index_groups=self._groups, tiled=True)
+        return jnp.sum(mine.reshape(self.parts, -1, *x.shape[1:]), axis=0, dtype=x.dtype)
+
+    @property
+    def _groups(self) -> list[list[int]] | None:
+        if self.parts == self.devices:
+            return None
+        return np.arange(self.devices).reshape(-1, self.parts).tolist()
+
+
+WHOLE = Spread()
+"""Each device has all songs."""
+
+
+class Part(NamedTuple):
+    """What one device has of all songs.
+
+    Attributes:
+      first: int32 `[songs]`, where in the part each song begins; before it, or behind, if not in it.
+      stems: by stem, left and right: int16 `[crop + S + crop]` each, with zeros at both ends.
+        (One-dimensional: a short second axis would be padded many times over in a TPU's memory.)
+    """
+
     first: Any
-    scales: Any
     stems: dict[str, tuple[Any, Any]]
 
     @classmethod
-    def of(cls, store: MemoryStore, crop: int, place: Callable[[Any], Any]) -> ResidentSongs:
-        """Place the songs of a store in memory on devices.
+    def of(cls, store: SongStore, crop: int, number: int = 0, parts: int = 1) -> Part:
+        """Part `number` of `parts` of the songs of a store, on the host; crops have `crop` samples."""
+        samples = store.table.samples.astype(np.int64)
+        ends = np.cumsum(samples)
+        length = part_samples(int(samples.sum()), parts)
+        begin = number * length
+        stems = {stem: np.zeros((2, crop + length + crop), np.int16) for stem in STEMS}
+        for song in np.flatnonzero((ends > begin) & (ends - samples < begin + length)).tolist():
+            first = int(ends[song] - samples[song])
+            last = min(int(ends[song]), begin + length)
+            # Both stems of a stretch are read before the next: they may lie in the same records.
+            for place in range(max(first, begin), last, _STRETCH):
+                count = min(_STRETCH, last - place)
+                at = crop + place - begin
+                for stem, x in stems.items():
+                    x[:, at : at + count] = store.read(stem, song, place - first, count)
+        return cls(firsts(samples, number, parts), {stem: (x[0], x[1]) for stem, x in stems.items()})
 
-        Args:
-          store: the songs of one split.
-          crop: samples of a crop.
-          place: puts arrays on the devices.
 
-        Raises:
-          ValueError: if there are more samples than a device can count.
-        """
-        samples = int(store.table.samples.sum(dtype=np.int64))
-        if samples + crop >= _COUNTABLE:
-            raise ValueError(f"data.placement resident: {samples} samples of songs are too many, use host")
+class ResidentSongs(NamedTuple):
+    """Songs of one split, as a device sees them.
 
-        def padded(x: np.ndarray) -> Any:
-            # A crop is sliced whole: behind the last song there has to be room for one. No two copies are
-            # alive at once, since each is waited for.
-            return jax.block_until_ready(place(np.pad(x, (0, crop))))
+    Attributes:
+      table: lengths and voiced blocks, for `sampling`.
+      scales: float32 `[songs]`.
+      part: what this device has of them.
+    """
 
-        stems = {s: tuple(padded(x) for x in store.stems[s]) for s in STEMS}
-        table, first, scales = place((store.table, store.first.astype(np.int32), store.scales))
-        return cls(table, first, scales, stems)
+    table: SongTable
+    scales: Any
+    part: Part
 
-    def cut(self, plan: SamplePlan, samples: int, weight: Array) -> Crops:
+    @classmethod
+    def of(cls, store: SongStore, crop: int, place: Callable[[Any], Any]) -> ResidentSongs:
+        """All songs of a store on one device, where `place` puts arrays; crops have `crop` samples."""
+        return place(cls(store.table, store.scales, Part.of(store, crop)))
+
+    def cut(self, plan: SamplePlan, samples: int, weight: Array, spread: Spread = WHOLE) -> Crops:
         """The crops of a plan of B samples, zeros where a song has ended.
 
         Args:
           plan: on the device.
-          samples: length S of a crop.
+          samples: length S of a crop, as it was for the part.
           weight: float32 `[B]`, passed on.
+          spread: how the songs are spread; in more parts than one, inside a step over `AXIS`.
         """
 
         def read(stem: str, song: Array, start: Array) -> Array:
-            place = self.first[song] + start
-            there = jnp.arange(samples)[None, :] < (self.table.samples[song] - start)[:, None]
+            channels = self.part.stems[stem]
+            # Whatever is not in this part is read from the zeros at its ends.
+            place = self.part.first[spread.gathered(song)] + spread.gathered(start) + samples
+            place = jnp.clip(place, 0, len(channels[0]) - samples)
             slices = [
                 jax.vmap(lambda at, x=channel: lax.dynamic_slice(x, (at,), (samples,)))(place)
-                for channel in self.stems[stem]
+                for channel in channels
             ]
-            return jnp.stack([jnp.where(there, x, jnp.int16(0)) for x in slices], axis=1)
+            crops = spread.summed(jnp.stack(slices, axis=1))
+            there = jnp.arange(samples)[None, :] < (self.table.samples[song] - start)[:, None]
+            return jnp.where(there[:, None, :], crops, jnp.int16(0))
 
         return Crops(
             read("vocals", plan.voice_song, plan.voice_start),
@@ -93,11 +153,35 @@ class ResidentSongs(NamedTuple):
         )
 
 
-def fits(samples: int, crop: int, *, device_memory: int, host_memory: int) -> bool:
-    """Whether songs of so many samples can be resident.
+def firsts(samples: np.ndarray, number: int, parts: int) -> np.ndarray:
+    """Where songs of these lengths, int64 `[songs]`, begin in part `number` of `parts`: int32 `[songs]`.
 
-    They may fill half of a device's memory. On the way there the host holds them once, and a quarter of
-    them (a channel of a stem) a second time.
+    All that is further away than can be counted is as far as can be; no crop of such a song is in the part.
     """
-    size = memory_bytes(samples)
-    return samples + crop < _COUNTABLE and size <= device_memory // 2 and 5 * size // 4 <= host_memory
+    length = part_samples(int(samples.sum()), parts)
+    first = np.cumsum(samples) - samples - number * length
+    return np.clip(first, -_COUNTABLE, length).astype(np.int32)
+
+
+def part_samples(samples: int, parts: int) -> int:
+    """The length of each of so many parts of songs of `samples` samples together."""
+    return -(-samples // parts)
+
+
+def fits(
+    samples: int, longest: int, crop: int, parts: int, *, device_memory: int, host_memory: int
+) -> bool:
+    """Whether songs can be resident in so many parts.
+
+    Args:
+      samples: of all songs.
+      longest: of the longest song.
+      crop: of a crop.
+      parts: a device has one.
+      device_memory: bytes of a device, of which songs may fill half.
+      host_memory: bytes of the host, which holds a part on the way.
+    """
+    part = part_samples(samples, parts)
+    size = memory_bytes(part)
+    countable = part + longest + 2 * crop < _COUNTABLE
+    return countable and size <= device_memory // 2 and size <= host_memory

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,8 +13,8 @@ from jax import lax
 
 from vocalsep_jax.data.crops import Batch, patches
 from vocalsep_jax.data.feed import EvalStep, Recipe, TrainStep, Work
-from vocalsep_jax.data.prepared import MemoryStore
-from vocalsep_jax.data.resident import ResidentSongs
+from vocalsep_jax.data.prepared import SongStore
+from vocalsep_jax.data.resident import WHOLE, Part, ResidentSongs, Spread
 from vocalsep_jax.data.sampling import training_plan, validation_batches
 from vocalsep_jax.runtime.data_parallel import CompiledStep, DataParallel
 
@@ -21,30 +22,32 @@ _STEPS_PER_DISPATCH = 10
 """On accelerators: enough to hide what sending a step off takes."""
 
 
-def training_batch(songs: ResidentSongs, index: jax.Array, recipe: Recipe) -> Batch:
+def training_batch(songs: ResidentSongs, index: jax.Array, recipe: Recipe, spread: Spread = WHOLE) -> Batch:
     """The training samples `index`, uint32 `[B]`, of the stream, made on the device."""
     plan = training_plan(recipe.seed, index, songs.table, recipe.crop, recipe.augmentation, jnp)
-    crops = songs.cut(plan, recipe.crop, jnp.ones(index.shape, jnp.float32))
+    crops = songs.cut(plan, recipe.crop, jnp.ones(index.shape, jnp.float32), spread)
     return patches(crops, recipe.stft)
 
 
 def wrap_training(
-    step: TrainStep, recipe: Recipe, parallel: DataParallel, steps_per_dispatch: int
+    step: TrainStep, recipe: Recipe, parallel: DataParallel, steps_per_dispatch: int, spread: Spread
 ) -> CompiledStep:
     """Compile a per-device training step on a `Batch` into one that cuts its batches from resident songs.
 
-    It maps `(state, places, songs)`, where `places` are those of this process in the global batch, uint32
-    `[B / processes]`; with several steps a dispatch, `(state, places, songs, count)`.
+    It maps `(state, (places, part), about)`, where `places` are those of this process in the global batch,
+    uint32 `[B / processes]`, `part` the devices' own, and `about` what all have: table and scales. With
+    several steps a dispatch, `(state, (places, part), about, count)`.
     """
 
-    def one(state: Any, places: Any, songs: ResidentSongs) -> tuple[Any, Any]:
+    def one(state: Any, own: tuple[Any, Part], about: tuple[Any, Any]) -> tuple[Any, Any]:
+        places, part = own
         index = state.step.astype(jnp.uint32) * np.uint32(recipe.batch_size) + places
-        return step(state, training_batch(songs, index, recipe))
+        return step(state, training_batch(ResidentSongs(*about, part), index, recipe, spread))
 
-    def several(state: Any, places: Any, songs: ResidentSongs, count: Any) -> tuple[Any, Any]:
+    def several(state: Any, own: tuple[Any, Part], about: tuple[Any, Any], count: Any) -> tuple[Any, Any]:
         # A loop whose length is an argument: one compiled program, however many steps are asked for.
         start = (state, jnp.zeros((), jnp.float32))
-        return lax.fori_loop(0, count, lambda _, carry: one(carry[0], places, songs), start)
+        return lax.fori_loop(0, count, lambda _, carry: one(carry[0], own, about), start)
 
     if steps_per_dispatch == 1:
         return parallel.wrap(one, donate=True, shared=1)
@@ -60,24 +63,23 @@ class ResidentFeed:
 
     def __init__(
         self,
-        stores: dict[str, MemoryStore],
+        stores: dict[str, SongStore],
         recipe: Recipe,
         parallel: DataParallel,
         steps_per_dispatch: int = 0,
+        parts: int = 1,
     ):
-        """Place the songs.
-
-        Raises:
-          ValueError: if they have more samples than a device can count.
-        """
+        """Place the songs, in so many parts; the number of devices is a multiple of it."""
         self._recipe, self._parallel = recipe, parallel
         self._steps = steps_per_dispatch or (1 if jax.default_backend() == "cpu" else _STEPS_PER_DISPATCH)
         self._share = recipe.batch_size // jax.process_count()
         self._first = jax.process_index() * self._share
-        self._songs = {
-            split: ResidentSongs.of(store, recipe.crop, parallel.replicate)
-            for split, store in stores.items()
-        }
+        self._spread = Spread(parts, parallel.devices)
+        self._parts, self._about = {}, {}
+        for split, store in stores.items():
+            part = partial(Part.of, store, recipe.crop, parts=parts)
+            self._parts[split] = parallel.place_parts(part, parts)
+            self._about[split] = parallel.replicate((store.table, store.scales))
         self._valid_table = stores["valid"].table
         places = (self._first + np.arange(self._share)).astype(np.uint32)
         self._places = parallel.shard(places)
@@ -85,7 +87,7 @@ class ResidentFeed:
 
     def wrap_training(self, step: TrainStep) -> CompiledStep:
         """See `Feed`."""
-        return wrap_training(step, self._recipe, self._parallel, self._steps)
+        return wrap_training(step, self._recipe, self._parallel, self._steps, self._spread)
 
     def training(self, first: int, last: int, until: Callable[[int], int]) -> Iterator[Work]:
         """See `Feed`."""
@@ -93,7 +95,7 @@ class ResidentFeed:
         while step < last:
             steps = min(self._steps, until(step) - step, last - step)
             count = () if self._steps == 1 else (self._count(steps),)
-            yield Work(steps, self._places, (self._songs["train"], *count))
+            yield Work(steps, (self._places, self._parts["train"]), (self._about["train"], *count))
             step += steps
 
     def _count(self, steps: int) -> Any:
@@ -104,11 +106,12 @@ class ResidentFeed:
 
     def wrap_evaluation(self, step: EvalStep) -> CompiledStep:
         """See `Feed`."""
-        recipe = self._recipe
+        recipe, spread = self._recipe, self._spread
 
-        def evaluate(variables: Any, samples: Any, songs: ResidentSongs) -> Any:
-            plan, weight = samples
-            return step(variables, patches(songs.cut(plan, recipe.crop, weight), recipe.stft))
+        def evaluate(variables: Any, own: tuple[Any, Part], about: tuple[Any, Any]) -> Any:
+            (plan, weight), part = own
+            crops = ResidentSongs(*about, part).cut(plan, recipe.crop, weight, spread)
+            return step(variables, patches(crops, recipe.stft))
 
         return self._parallel.wrap(evaluate, donate=False, shared=1)
 
@@ -120,7 +123,7 @@ class ResidentFeed:
         )
         for step in range(steps):
             samples = self._parallel.shard(plan(step, self._first, self._share))
-            yield Work(1, samples, (self._songs["valid"],))
+            yield Work(1, (samples, self._parts["valid"]), (self._about["valid"],))
 
     def example(self, split: str) -> Work:
         """See `Feed`."""

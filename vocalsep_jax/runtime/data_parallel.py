@@ -106,6 +106,33 @@ class DataParallel:
             lambda x: jax.make_array_from_process_local_data(self._split, np.asarray(x)), batch
         )
 
+    def place_parts(self, part: Callable[[int], Any], parts: int) -> Any:
+        """Place arrays that differ from device to device; in a step, each has its own, split like a batch.
+
+        Args:
+          part: makes part n, a tree of one-dimensional arrays `[S]`, on the host; each is made once, and
+            not kept.
+          parts: how many there are; device n, of all processes' devices, gets part `n % parts`.
+        """
+        first = jax.process_index() * len(self.local)
+        numbers = [(first + n) % parts for n in range(len(self.local))]
+        per_process = self.mode == "pmap"  # wants a leading axis over this process's devices
+        placed: list[Any] = [None] * len(self.local)
+        for number in sorted(set(numbers)):
+            tree = part(number)
+            for n, device in enumerate(self.local):
+                if numbers[n] == number:
+                    shaped = jax.tree.map(lambda x: x[None], tree) if per_process else tree
+                    placed[n] = jax.block_until_ready(jax.device_put(shaped, device))
+
+        def joined(*pieces: jax.Array) -> jax.Array:
+            (samples,) = pieces[0].shape[-1:]
+            shape = (len(pieces), samples) if per_process else (self.devices * samples,)
+            sharding = self._split_local if per_process else self._split
+            return jax.make_array_from_single_device_arrays(shape, sharding, list(pieces))
+
+        return jax.tree.map(joined, *placed)
+
     def wrap(self, step: Callable[..., Any], *, donate: bool, shared: int = 0) -> CompiledStep:
         """Compile `step(replicated, batch, *shared) -> replicated` over the devices.
 
