@@ -93,6 +93,32 @@ def test_gradients_of_the_forms_agree(rng, direction, side, channels):
 
 
 @pytest.mark.parametrize("direction", ["down", "up"])
+@pytest.mark.parametrize("side", [4, 32])
+def test_products_in_bfloat16_where_jax_is_asked_for_them(rng, direction, side):
+    """Outputs and gradients are as precise as numbers of eight bits; without being asked, exact."""
+    form = {"down": DOWN, "up": UP}[direction]
+    x = rng.standard_normal((2, side, side, 32)).astype(np.float32)
+    kernel = rng.standard_normal((4, 4, 32, 8)).astype(np.float32)
+    expected = by_definition(direction, x, kernel)
+    seen = rng.standard_normal(expected.shape).astype(np.float32)
+
+    def all_of(x, kernel):
+        y, gradients = jax.vjp(form, x, kernel)
+        return y, *gradients(seen)
+
+    exact = jax.jit(all_of)(x, kernel)
+    with jax.default_matmul_precision("bfloat16"):
+        program = jax.jit(all_of).lower(x, kernel).compile()
+        rounded = jax.jit(all_of)(x, kernel)
+    assert "bf16[" in program.as_text()
+    np.testing.assert_allclose(exact[0], expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    for a, b in zip(rounded, exact, strict=True):
+        assert a.dtype == np.float32
+        error = np.sqrt(np.mean(np.square(a - b)) / np.mean(np.square(b)))
+        assert 1e-4 < error < 1e-2
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
 def test_the_form_is_chosen_by_the_platform_it_is_lowered_for(direction):
     operation = FORMS[direction][2]
     x, kernel = jnp.zeros((1, 8, 8, 2)), jnp.zeros((4, 4, 2, 3))
