@@ -1,7 +1,7 @@
 """What training takes of each chip of a TPU pod slice, of 8 to 256 chips, from the compiled step.
 
     pip install libtpu                     # the TPU compiler; it needs no TPU
-    python tools/scaling_model.py          # the tables of docs/scaling.md; --config, --kinds, --chips
+    python tools/scaling_model.py          # the tables of docs/scaling.md; --help has its flags
 
 Compiles the training step of a config, cutting its patches from resident songs as it does on a pod, for
 topologies that are not there, and reads off the compiled program: operations, bytes of memory moved,
@@ -40,7 +40,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vocalsep_jax.config import parse
 from vocalsep_jax.data.feed import TrainStep
 from vocalsep_jax.data.prepared import STEMS
-from vocalsep_jax.data.resident import Part, Spread, part_samples
+from vocalsep_jax.data.resident import Part, Spread, part_rows, part_samples
 from vocalsep_jax.data.resident_feed import wrap_training
 from vocalsep_jax.data.sampling import SongTable
 from vocalsep_jax.runtime.data_parallel import AXIS, CompiledStep, DataParallel
@@ -88,6 +88,7 @@ class Compiled:
       moved: bytes read and written in its memory.
       memory: bytes needed: state, activations, program; without the songs, which take 21 MB a minute.
       collectives: the bytes of each collective on `[chips]`, by its name.
+      parts: that songs are spread in: chips of one group exchange crops, all chips reduce.
     """
 
     patches: int
@@ -95,19 +96,21 @@ class Compiled:
     moved: float
     memory: float
     collectives: dict[str, list[int]]
+    parts: int = 1
 
     def seconds(self, kind: Kind, chips: int) -> dict[str, float]:
         """What a step takes at least, by what may limit it.
 
         An all-reduce on a ring sends and receives all but a share of its bytes twice (Patarasu & Yuan 2009,
-        "Bandwidth optimal all-reduce algorithms"); other collectives do so once.
+        "Bandwidth optimal all-reduce algorithms"); what a group exchanges goes once.
         """
-        twice = {"all-reduce"}
-        sent = sum((1 + (name in twice)) * sum(sizes) for name, sizes in self.collectives.items())
+        sizes = {name: sum(sizes) for name, sizes in self.collectives.items()}
+        sent = 2 * (chips - 1) / chips * sizes.pop("all-reduce", 0)
+        sent += (self.parts - 1) / self.parts * sum(sizes.values())
         return {
             "operations": self.flops / kind.flops,
             "memory": self.moved / kind.bandwidth,
-            "links": (chips - 1) / chips * sent / kind.links,
+            "links": sent / kind.links,
         }
 
 
@@ -128,7 +131,7 @@ def _abstract_song(crop: int, parts: int) -> tuple[Part, tuple[SongTable, Any]]:
         return jax.ShapeDtypeStruct((n,), dtype)
 
     table = SongTable(shape(1), shape(240), shape(1), shape(1), shape(1))
-    stem = shape(part_samples(_SAMPLES, parts) + 2 * crop, jnp.int16)
+    stem = jax.ShapeDtypeStruct(part_rows(part_samples(_SAMPLES, parts), crop), jnp.int16)
     return Part(shape(1), dict.fromkeys(STEMS, (stem, stem))), (table, shape(1, jnp.float32))
 
 
@@ -146,7 +149,8 @@ def compile_step(config: Any, devices: Sequence[jax.Device], parts: int = 1) -> 
         jax.tree.map, lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=parallel.replicated)
     )
     on_each = partial(
-        jax.tree.map, lambda x: jax.ShapeDtypeStruct((len(devices) * len(x),), x.dtype, sharding=split)
+        jax.tree.map,
+        lambda x: jax.ShapeDtypeStruct((len(devices) * len(x), *x.shape[1:]), x.dtype, sharding=split),
     )
     places = jax.ShapeDtypeStruct((config.batch_size // len(devices),), jnp.uint32)
     part, about = _abstract_song(plan.recipe.crop, parts)
@@ -160,6 +164,7 @@ def compile_step(config: Any, devices: Sequence[jax.Device], parts: int = 1) -> 
         moved(text),
         needed + memory.temp_size_in_bytes + memory.generated_code_size_in_bytes,
         collectives(text),
+        parts,
     )
 
 
@@ -232,6 +237,8 @@ def main() -> int:
         "--json", type=Path, help="add the numbers to this file; those in it are not compiled"
     )
     options = parser.parse_args()
+    if options.parts < 1 or any(chips % options.parts for chips in options.chips):
+        parser.error("--parts must divide the number of chips")
 
     spec = importlib.util.spec_from_file_location("config", options.config)
     if spec is None or spec.loader is None:

@@ -93,8 +93,8 @@ class DataOptions(Augmentation):
       cache: where prepared songs are kept; empty for `~/.cache/vocalsep_jax/songs`.
       valid_songs: validation songs to choose where none are given; 0 for a tenth.
       valid_names: names of the validation songs; empty to have them chosen.
-      placement: where the songs are: `resident` on the devices, whole on each or in parts; on the `host`; or
-        `auto`: resident if they fit.
+      placement: where the songs are: `resident` on the devices, whole on each or in parts; on the `host`;
+        or `auto`: resident if they fit.
       stft_on: where the STFT of songs placed on the host is taken: `host`, `device`.
       builtin: the built-in songs.
     """

@@ -74,8 +74,9 @@ def main(argv: list[str]) -> int:
     """
     import jax
 
-    beam_flags = argv[1:] if _PREPARE_SONGS.value else []
-    if len(argv) > 1 and not beam_flags:
+    if _PREPARE_SONGS.value:
+        return _prepare_songs(argv[1:])
+    if len(argv) > 1:
         raise app.UsageError(f"unexpected argument: {argv[1]}")
     multihost = _MULTIHOST.value
     if multihost is None:
@@ -89,8 +90,7 @@ def main(argv: list[str]) -> int:
             heartbeat_timeout_seconds=_PEER_TIMEOUT.value,
             shutdown_timeout_seconds=_PEER_TIMEOUT.value,
         )
-    logging.getLogger().removeHandler(absl.logging.get_absl_handler())  # we have our own
-    start_logging("%(asctime)s %(message)s")
+    _start_logging()
     if jax.process_index() != 0:
         logging.getLogger().setLevel(logging.ERROR)
     config = _CONFIG.value
@@ -109,13 +109,9 @@ def main(argv: list[str]) -> int:
     from vocalsep_jax.runs.folder import RunError
     from vocalsep_jax.runtime.compile_cache import use_compile_cache
     from vocalsep_jax.training.loop import TrainingDivergedError, train_and_evaluate
-    from vocalsep_jax.training.song_cache import prepare_songs
 
     use_compile_cache()
     try:
-        if _PREPARE_SONGS.value:
-            prepare_songs(config, beam_flags)
-            return 0
         outcome = train_and_evaluate(
             config, workdir, stall_seconds=10 * _PEER_TIMEOUT.value, profile_calls=_PROFILE.value
         )
@@ -137,6 +133,32 @@ def main(argv: list[str]) -> int:
     if jax.process_count() > 1:
         os._exit(code)
     return code
+
+
+def _prepare_songs(beam_flags: list[str]) -> int:
+    """Fill the song cache; returns the exit code. Accelerators, which may be at work, are left alone."""
+    import jax
+
+    from vocalsep_jax.config import ConfigError
+    from vocalsep_jax.data.songs import SongError
+    from vocalsep_jax.training.song_cache import fill_song_cache
+
+    jax.config.update("jax_platforms", "cpu")
+    _start_logging()
+    try:
+        fill_song_cache(_CONFIG.value, beam_flags)
+        return 0
+    except (ConfigError, SongError) as error:
+        log.error("error: %s", one_line(str(error)))
+        return 1
+    except KeyboardInterrupt:
+        log.error("interrupted")
+        return 128 + signal.SIGINT
+
+
+def _start_logging() -> None:
+    logging.getLogger().removeHandler(absl.logging.get_absl_handler())  # we have our own
+    start_logging("%(asctime)s %(message)s")
 
 
 def _parse(argv: list[str]) -> list[str]:

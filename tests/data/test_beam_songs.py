@@ -36,9 +36,8 @@ def test_the_same_as_by_one_process(song_root, tmp_path):
         pairs = zip(*(jax.tree.leaves([x.table, x.stems]) for x in stores), strict=True)
         for expected, found in pairs:
             np.testing.assert_array_equal(found, expected)
-    assert [len(x) for x in records(tmp_path / "spread").values()] == [
-        len(x) for x in records(tmp_path / "here").values()
-    ]
+    assert records(tmp_path / "spread") == records(tmp_path / "here")
+    assert not list((tmp_path / "spread").rglob("notes.json*"))
     again = tfds_songs.prepare(library, 8000, tmp_path / "spread", lambda *_: pytest.fail("written again"))
     assert again["train"].names == here["train"].names
 
@@ -83,7 +82,7 @@ def test_a_song_that_cannot_be_read_is_one_line_and_leaves_no_cache(song_root, t
 def test_the_command(song_root, tmp_path):
     """By a pipeline, and then by none: the songs are there."""
     collections = pytest.importorskip("ml_collections")
-    from vocalsep_jax.training.song_cache import prepare_songs
+    from vocalsep_jax.training.song_cache import fill_song_cache
 
     config = collections.ConfigDict(
         {
@@ -91,9 +90,9 @@ def test_the_command(song_root, tmp_path):
             "data": {"root": str(song_root), "valid_names": ("B - Two",), "cache": str(tmp_path / "cache")},
         }
     )
-    prepare_songs(config, ["--runner=FnApiRunner"])
+    fill_song_cache(config, ["--runner=FnApiRunner"])
     (info,) = (tmp_path / "cache").rglob("metadata.json")
     before = info.stat().st_mtime_ns
-    prepare_songs(config)
+    fill_song_cache(config)
     assert info.stat().st_mtime_ns == before
     assert set(json.loads(info.read_text())["songs"]) == {"train", "valid"}

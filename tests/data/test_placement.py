@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 
 from tests.data.small import RECIPE
-from vocalsep_jax.data import placement, prepared
+from vocalsep_jax.data import placement, prepared, resident
 from vocalsep_jax.data.crops import read_crops
 from vocalsep_jax.data.host_feed import HostFeed
 from vocalsep_jax.data.placement import PLACEMENTS, loudest_patch, open_songs
 from vocalsep_jax.data.prepared import MemoryStore
+from vocalsep_jax.data.resident import part_rows
 from vocalsep_jax.data.resident_feed import ResidentFeed
 from vocalsep_jax.data.sampling import validation_plan
 from vocalsep_jax.data.songs import SongError, find_library
@@ -112,7 +113,7 @@ def test_songs_that_do_not_fit_one_device_are_spread(opened, give_devices, caplo
     feed = opened(placement=placement, devices=4).feed
     assert isinstance(feed, ResidentFeed)
     held = feed.example("train").batch[1].stems["vocals"][0]
-    assert held.shape == (4, -(-48_000 // parts) + 2 * RECIPE.crop)
+    assert held.shape == (4, *part_rows(48_000 // parts, RECIPE.crop))
     assert ("on each device" if parts == 1 else f"in {parts} parts on the devices") in caplog.text
 
 
@@ -123,6 +124,14 @@ def test_resident_songs_that_do_not_fit_are_refused(opened, give_devices):
     give_devices(10**6 // 4)
     with pytest.raises(ValueError, match="4 device"):
         opened(placement="resident", devices=4)
+
+
+def test_more_samples_than_a_device_counts_are_refused(opened, give_devices, monkeypatch):
+    give_devices(10**9)
+    monkeypatch.setattr(resident, "_COUNTABLE", 60_000)
+    with pytest.raises(ValueError, match=r"less than 2\^31 samples"):
+        opened(placement="resident")
+    assert isinstance(opened(placement="resident", devices=4).feed, ResidentFeed)
 
 
 @pytest.mark.usefixtures("_without_tensorflow")
@@ -154,7 +163,7 @@ class TestWithoutTensorFlow:
         give_devices(2 * SIZE, SIZE)
         assert isinstance(opened().feed, ResidentFeed)
         give_devices(2 * SIZE, SIZE - 1)
-        with pytest.raises(ValueError, match="the host has"):
+        with pytest.raises(ValueError, match="the host, which has"):
             opened()
         assert isinstance(opened(devices=2).feed, ResidentFeed)
 

@@ -118,6 +118,14 @@ def test_products_in_bfloat16_where_jax_is_asked_for_them(rng, direction, side):
         assert 1e-4 < error < 1e-2
 
 
+def test_what_prediction_is_prepared_for_does_not_depend_on_the_precision():
+    kernel = np.zeros((4, 4, 64, 32), np.float32)
+    for choice in layers.FORMS["cpu_forward"]:
+        form = choice(kernel, 32, 32)
+        with jax.default_matmul_precision("bfloat16"):
+            assert choice(kernel, 32, 32) is form
+
+
 @pytest.mark.parametrize("direction", ["down", "up"])
 def test_the_form_is_chosen_by_the_platform_it_is_lowered_for(direction):
     operation = FORMS[direction][2]

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import pytest
 
@@ -55,6 +57,18 @@ def test_the_step_reduces_gradients_and_gathers_nothing(devices):
     assert min(step.flops, step.moved, step.memory) > 0
 
 
+def test_songs_in_parts_are_exchanged_once_for_each_stem():
+    with small_network():
+        config = small_config(batch_size=8)
+        step = tool.compile_step(config, jax.devices()[:4], parts=2)
+        crop = tool.Plan.of(config).recipe.crop
+    assert (
+        step.collectives["all-to-all"] == [2 * 2 * 2 * crop * 2] * 2
+    )  # two for each of a pair, stereo, int16
+    assert set(step.collectives) == {"all-reduce", "all-gather", "all-to-all"}
+    assert max(step.collectives["all-gather"]) < 1000
+
+
 def test_what_limits_a_step_by_hand():
     kind = tool.Kind({}, flops=2e12, memory=1e9, bandwidth=1e9, links=1e8)
     step = tool.Compiled(
@@ -62,6 +76,9 @@ def test_what_limits_a_step_by_hand():
     )
     assert step.seconds(kind, 1) == {"operations": 0.5, "memory": 2.0, "links": 0.0}
     assert step.seconds(kind, 4)["links"] == pytest.approx(1.5)
+    step.collectives["all-to-all"] = [50_000_000]
+    in_parts = dataclasses.replace(step, parts=2)
+    assert in_parts.seconds(kind, 4)["links"] == pytest.approx(1.5 + 0.25)
 
 
 def test_without_the_compiler_there_is_one_line(monkeypatch):

@@ -1,11 +1,12 @@
 """The song cache, written by an Apache Beam pipeline: songs are prepared by as many workers as it has.
 
 What is written is the data set of `tfds_songs`. All workers have to see the songs and the cache under the
-same paths.
+same paths, and to have this package with what it needs for training.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,13 @@ class BeamSongChunks(SongChunks, skip_registration=True):  # type: ignore[call-a
 
     name = SongChunks.name
 
+    def __init__(self, *, data_dir: str, **kwargs: Any):
+        """As `SongChunks`; notes of the songs lie in the folder `data_dir` until all are prepared."""
+        self._notes = Path(data_dir) / "notes.json"
+        super().__init__(data_dir=data_dir, **kwargs)
+
     def _metadata(self) -> tfds.core.Metadata:
-        return tfds.core.BeamMetadataDict()
+        return _NotesFromFile(self._notes)
 
     def _split_generators(  # type: ignore[override]  # TFDS passes a pipeline to those that take one
         self, dl_manager: Any, pipeline: beam.Pipeline
@@ -52,14 +58,33 @@ class BeamSongChunks(SongChunks, skip_registration=True):  # type: ignore[call-a
                 | f"Prepare {split}" >> prepare.with_outputs(_NOTES, main=_EXAMPLES)
             )
         self.info.metadata["fingerprint"] = self._library.fingerprint(SPLITS)
-        self.info.metadata["songs"] = (
+        _ = (
             [found[split][_NOTES] for split in SPLITS]
             | "All notes" >> beam.Flatten()
             | "Gather notes" >> beam.combiners.ToList()
             | "Sort notes" >> beam.Map(_by_split)
+            | "As text" >> beam.Map(json.dumps)
+            | "Write notes" >> beam.io.WriteToText(str(self._notes), num_shards=1, shard_name_template="")
         )
         # TFDS refuses to write a split of nothing.
         return {split: found[split][_EXAMPLES] for split in SPLITS if self._library.splits[split]}
+
+
+class _NotesFromFile(tfds.core.MetadataDict):
+    """Metadata whose "songs" are what the pipeline has left in a file when it is saved.
+
+    TFDS' own, for pipelines, has such a file in a temporary folder of this machine, where workers elsewhere
+    cannot write.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self._file = file
+
+    def save_metadata(self, data_dir: Any) -> None:
+        self["songs"] = json.loads(self._file.read_text(encoding="ascii"))
+        super().save_metadata(data_dir)
+        self._file.unlink()
 
 
 def _prepared(number: int, split: str, songs: Sequence[Song], sample_rate: int) -> Iterator[Any]:
@@ -81,11 +106,13 @@ def writer(options: PipelineOptions) -> Any:
 
 def _write(options: PipelineOptions, library: Library, sample_rate: int, folder: Path) -> None:
     """Write the data set of a library into its folder; raises SongError if the pipeline fails."""
+    log.info("by a pipeline, whose engine tells how far it is")
     builder = BeamSongChunks(library=library, sample_rate=sample_rate, data_dir=str(folder))
     try:
         write(builder, beam_options=options)
     except Exception as error:  # engines raise errors of many kinds, with those of their workers as text
-        said = str(error).strip()
+        log.debug("the pipeline:", exc_info=True)
+        said = str(error).strip() or type(error).__name__
         reason = re.search(rf"{SongError.__name__}: (.*)", said)
         line = reason[1] if reason else said.splitlines()[-1]
         raise SongError(line.partition(" [while running")[0]) from error

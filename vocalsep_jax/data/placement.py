@@ -47,6 +47,11 @@ class OpenedSongs(NamedTuple):
     valid: SongStore
 
 
+def has_song_cache() -> bool:
+    """Whether what the song cache needs is installed."""
+    return all(importlib.util.find_spec(x) for x in ("tensorflow", "tensorflow_datasets"))
+
+
 def open_songs(
     library: Library,
     recipe: Recipe,
@@ -78,7 +83,7 @@ def open_songs(
       ValueError: if the songs cannot be where `placement` wants them.
       SongError: if a song cannot be read or the cache cannot be written.
     """
-    cached = all(importlib.util.find_spec(x) for x in ("tensorflow", "tensorflow_datasets"))
+    cached = has_song_cache()
     if placement == "host" and not cached:
         raise ValueError("data.placement host needs TensorFlow: pip install 'vocalsep_jax[train]'")
     stores: dict[str, Any]
@@ -99,9 +104,10 @@ def open_songs(
         parts = _parts(lengths, recipe.crop, parallel, host_memory, forced=forced)
     if forced and not parts:
         raise ValueError(
-            f"data.placement {placement}: {size / 1e9:.3g} GB of songs are too much for half of the memory "
-            f"of {parallel.devices} device(s), or for the {host_memory / 1e9:.3g} GB that the host has; "
-            "use data.placement host, which needs TensorFlow"
+            f"data.placement {placement}: {size / 1e9:.3g} GB of songs do not fit, shared by "
+            f"{parallel.devices} device(s): half of a device's memory holds a share, of less than 2^31 "
+            f"samples, and the host, which has {host_memory / 1e9:.3g} GB, one on the way; use "
+            "data.placement host, which needs TensorFlow"
         )
     feed: Feed
     if parts:

@@ -157,12 +157,8 @@ class MemoryStore:
         for song, (first, length) in enumerate(
             zip(store.first, source.table.samples.tolist(), strict=True)
         ):
-            # Both stems of a stretch are read before the next: they may lie in the same records.
-            for start in range(0, length, _STRETCH):
-                count = min(_STRETCH, length - start)
-                for stem, whole in store.stems.items():
-                    place = first + start
-                    whole[:, place : place + count] = source.read(stem, song, start, count)
+            into = {stem: whole[:, first : first + length] for stem, whole in store.stems.items()}
+            copy_stretch(source, song, 0, into)
         return store
 
     @classmethod
@@ -179,6 +175,16 @@ class MemoryStore:
         place = self.first[song] + start
         piece = self.stems[stem][:, place : place + there]
         return piece if there == samples else np.pad(piece, ((0, 0), (0, samples - there)))
+
+
+def copy_stretch(store: SongStore, song: int, start: int, into: dict[str, np.ndarray]) -> None:
+    """Copy a stretch of a song, from sample `start` on, into int16 `[C, S]` for each stem."""
+    (samples,) = {x.shape[1] for x in into.values()}
+    # Both stems of a piece are read before the next: they may lie in the same records.
+    for place in range(0, samples, _STRETCH):
+        count = min(_STRETCH, samples - place)
+        for stem, x in into.items():
+            x[:, place : place + count] = store.read(stem, song, start + place, count)
 
 
 def whole_song(store: SongStore, song: int) -> Stems:

@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from vocalsep_jax.data.crops import Crops, gains
-from vocalsep_jax.data.prepared import STEMS, SongStore, memory_bytes
+from vocalsep_jax.data.prepared import STEMS, SongStore, copy_stretch, memory_bytes
 from vocalsep_jax.data.sampling import SamplePlan, SongTable
 from vocalsep_jax.runtime.data_parallel import AXIS
 
@@ -27,8 +27,9 @@ Array = jax.Array
 
 _COUNTABLE = 2**31
 """Limit of places in a part, which are int32."""
-_STRETCH = 2**20
-"""Samples copied at a time from a store."""
+_ROW, _ROWS = 128, 8
+"""A channel is kept in rows of so many samples, a multiple of so many rows: what a TPU keeps and reads as
+it is. It would pad a short axis many times over, and copy longer rows to read them as one."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +76,8 @@ class Part(NamedTuple):
 
     Attributes:
       first: int32 `[songs]`, where in the part each song begins; before it, or behind, if not in it.
-      stems: by stem, left and right: int16 `[crop + S + crop]` each, with zeros at both ends.
-        (One-dimensional: a short second axis would be padded many times over in a TPU's memory.)
+      stems: by stem, left and right: int16 `[rows, _ROW]` each, which read on as `[crop + S + crop + ...]`,
+        with zeros at both ends.
     """
 
     first: Any
@@ -89,17 +90,15 @@ class Part(NamedTuple):
         ends = np.cumsum(samples)
         length = part_samples(int(samples.sum()), parts)
         begin = number * length
-        stems = {stem: np.zeros((2, crop + length + crop), np.int16) for stem in STEMS}
+        rows, row = part_rows(length, crop)
+        stems = {stem: np.zeros((2, rows * row), np.int16) for stem in STEMS}
         for song in np.flatnonzero((ends > begin) & (ends - samples < begin + length)).tolist():
             first = int(ends[song] - samples[song])
-            last = min(int(ends[song]), begin + length)
-            # Both stems of a stretch are read before the next: they may lie in the same records.
-            for place in range(max(first, begin), last, _STRETCH):
-                count = min(_STRETCH, last - place)
-                at = crop + place - begin
-                for stem, x in stems.items():
-                    x[:, at : at + count] = store.read(stem, song, place - first, count)
-        return cls(firsts(samples, number, parts), {stem: (x[0], x[1]) for stem, x in stems.items()})
+            start, end = max(first, begin), min(int(ends[song]), begin + length)
+            into = {s: x[:, crop + start - begin : crop + end - begin] for s, x in stems.items()}
+            copy_stretch(store, song, start - first, into)
+        in_rows = {s: x.reshape(2, rows, row) for s, x in stems.items()}
+        return cls(firsts(samples, number, parts), {s: (x[0], x[1]) for s, x in in_rows.items()})
 
 
 class ResidentSongs(NamedTuple):
@@ -131,7 +130,7 @@ class ResidentSongs(NamedTuple):
         """
 
         def read(stem: str, song: Array, start: Array) -> Array:
-            channels = self.part.stems[stem]
+            channels = [channel.reshape(-1) for channel in self.part.stems[stem]]
             # Whatever is not in this part is read from the zeros at its ends.
             place = self.part.first[spread.gathered(song)] + spread.gathered(start) + samples
             place = jnp.clip(place, 0, len(channels[0]) - samples)
@@ -161,6 +160,11 @@ def firsts(samples: np.ndarray, number: int, parts: int) -> np.ndarray:
     length = part_samples(int(samples.sum()), parts)
     first = np.cumsum(samples) - samples - number * length
     return np.clip(first, -_COUNTABLE, length).astype(np.int32)
+
+
+def part_rows(length: int, crop: int) -> tuple[int, int]:
+    """The shape of a channel of a part of so many samples."""
+    return _ROWS * -(-(crop + length + crop) // (_ROWS * _ROW)), _ROW
 
 
 def part_samples(samples: int, parts: int) -> int:

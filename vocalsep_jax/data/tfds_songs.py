@@ -185,7 +185,7 @@ def prepare(
 ) -> dict[str, ChunkStore]:
     """Write the training and validation songs of a library to the cache, unless they are there already.
 
-    One process writes, and the others that share the cache folder wait for it. Progress is logged.
+    One process writes, and the others that share the cache folder wait for it. `write_here` logs progress.
 
     Args:
       library: the songs.
@@ -207,7 +207,7 @@ def prepare(
     # song's file has changed.
     choice = [[s.name for s in library.splits[split]] for split in SPLITS]
     place = hashlib.sha256(repr((source, sample_rate, choice)).encode()).hexdigest()[:8]
-    folder = Path(cache or DEFAULT_CACHE).expanduser() / f"{slug}-{sample_rate}-{place}"
+    folder = Path(cache or DEFAULT_CACHE).expanduser().absolute() / f"{slug}-{sample_rate}-{place}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _lock(folder / ".lock"):

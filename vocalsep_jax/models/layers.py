@@ -306,8 +306,10 @@ def _up_tiled(tiles: Tiles, x: Array, weights: Sequence[Array]) -> Array:
         for row in rows
         for point in _combined(tiles.inputs, [row[..., j, :] for j in range(m)])
     ]
+    # The sums of large tiles would make the error of products in bfloat16 six times as large.
+    product = _product if m == 2 else operator.matmul
     products = [
-        _product(a, k).reshape(b, h // m, w // m, 2, 2, o) for a, k in zip(flat, weights, strict=True)
+        product(a, k).reshape(b, h // m, w // m, 2, 2, o) for a, k in zip(flat, weights, strict=True)
     ]
 
     def cells(axis: int, values: Sequence[Array]) -> Array:
@@ -359,14 +361,26 @@ def down_conv_cpu(kernel: Any, h: int, w: int) -> Form:
     return down_conv_tiled if _suits_tiles(h // 2, w // 2, kernel) else down_conv_matmul
 
 
-def up_conv_cpu(kernel: Any, h: int, w: int, many: int = _MANY) -> Form:
-    """The form for CPUs: tiles where these are faster, and large ones from `many` positions on.
+def up_conv_cpu(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs: tiles where these are faster."""
+    if _bfloat16_products() and _suits_tiles(h, w, kernel, outputs=3):
+        return up_conv_tiled  # large ones multiply float32
+    return _up_conv_cpu(kernel, h, w, _MANY)
 
-    Large tiles would make the error of products in bfloat16 six times as large.
+
+def up_conv_cpu_forward(kernel: Any, h: int, w: int) -> Form:
+    """The form for CPUs where the kernel's sums are made beforehand: large tiles pay sooner.
+
+    It does not look at the precision of products, which may be another one when the kernel is prepared.
     """
+    return _up_conv_cpu(kernel, h, w, _MANY // 4)
+
+
+def _up_conv_cpu(kernel: Any, h: int, w: int, many: int) -> Form:
+    """Tiles where these are faster, and large ones from `many` positions on."""
     if not _suits_tiles(h, w, kernel, outputs=3):
         return up_conv_matmul
-    large = h % 4 == w % 4 == 0 and h * w >= many and not _bfloat16_products()
+    large = h % 4 == w % 4 == 0 and h * w >= many
     return up_conv_large_tiles if large else up_conv_tiled
 
 
@@ -415,8 +429,7 @@ _LAX = _always(down_conv_lax), _always(up_conv_lax)
 FORMS: dict[str, tuple[Choice, Choice]] = {
     "auto": (_by_platform(down_conv_cpu, _LAX[0]), _by_platform(up_conv_cpu, _LAX[1])),
     "cpu": (down_conv_cpu, up_conv_cpu),
-    # Where the kernel's sums are made beforehand, large tiles pay sooner.
-    "cpu_forward": (down_conv_cpu_forward, partial(up_conv_cpu, many=_MANY // 4)),
+    "cpu_forward": (down_conv_cpu_forward, up_conv_cpu_forward),
     "matmul": (_always(down_conv_matmul), _always(up_conv_matmul)),
     "lax": _LAX,
 }

@@ -110,26 +110,29 @@ class DataParallel:
         """Place arrays that differ from device to device; in a step, each has its own, split like a batch.
 
         Args:
-          part: makes part n, a tree of one-dimensional arrays `[S]`, on the host; each is made once, and
-            not kept.
+          part: makes part n, a tree of arrays, on the host; each is made once, and let go before the next.
           parts: how many there are; device n, of all processes' devices, gets part `n % parts`.
         """
-        first = jax.process_index() * len(self.local)
-        numbers = [(first + n) % parts for n in range(len(self.local))]
+        numbers = [self._chosen.index(device) % parts for device in self.local]
         per_process = self.mode == "pmap"  # wants a leading axis over this process's devices
         placed: list[Any] = [None] * len(self.local)
         for number in sorted(set(numbers)):
             tree = part(number)
             for n, device in enumerate(self.local):
                 if numbers[n] == number:
-                    shaped = jax.tree.map(lambda x: x[None], tree) if per_process else tree
-                    placed[n] = jax.block_until_ready(jax.device_put(shaped, device))
+                    placed[n] = jax.block_until_ready(
+                        jax.device_put(
+                            jax.tree.map(lambda x: x[None], tree) if per_process else tree, device
+                        )
+                    )
+            del tree
 
         def joined(*pieces: jax.Array) -> jax.Array:
-            (samples,) = pieces[0].shape[-1:]
-            shape = (len(pieces), samples) if per_process else (self.devices * samples,)
-            sharding = self._split_local if per_process else self._split
-            return jax.make_array_from_single_device_arrays(shape, sharding, list(pieces))
+            rows, *rest = pieces[0].shape
+            count, sharding = (
+                (len(pieces), self._split_local) if per_process else (self.devices, self._split)
+            )
+            return jax.make_array_from_single_device_arrays((count * rows, *rest), sharding, list(pieces))
 
         return jax.tree.map(joined, *placed)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from vocalsep_jax.config import ConfigError, parse
+from vocalsep_jax.data.placement import has_song_cache
 from vocalsep_jax.runtime.beam_flags import pipeline_options
 from vocalsep_jax.runtime.console import duration
 from vocalsep_jax.training.plan import choose_songs
@@ -16,7 +16,7 @@ from vocalsep_jax.training.plan import choose_songs
 log = logging.getLogger(__name__)
 
 
-def prepare_songs(config: Any, beam_flags: Sequence[str] = ()) -> None:
+def fill_song_cache(config: Any, beam_flags: Sequence[str] = ()) -> None:
     """Prepare the songs that a config trains and validates on, unless they are there already.
 
     Args:
@@ -28,7 +28,7 @@ def prepare_songs(config: Any, beam_flags: Sequence[str] = ()) -> None:
       SongError: if a song cannot be read, or the cache cannot be written.
     """
     config = parse(config)
-    if not all(map(importlib.util.find_spec, ("tensorflow", "tensorflow_datasets"))):
+    if not has_song_cache():
         raise ConfigError("the song cache needs TensorFlow: pip install 'vocalsep_jax[train]'")
     try:
         options = pipeline_options(beam_flags) if beam_flags else None
