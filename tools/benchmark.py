@@ -45,7 +45,7 @@ from vocalsep_jax.data.resident import ResidentSongs
 from vocalsep_jax.data.resident_feed import training_batch
 from vocalsep_jax.data.sampling import Augmentation
 from vocalsep_jax.measures import losses
-from vocalsep_jax.models import layers
+from vocalsep_jax.models import convolutions
 from vocalsep_jax.models.unet import UNet, layer_channels
 from vocalsep_jax.runs.folder import package_versions
 from vocalsep_jax.runtime import disk
@@ -157,7 +157,7 @@ def jax_forward(options: argparse.Namespace, form: str) -> Case:
 
 
 def _network(options: argparse.Namespace, form: str) -> UNet:
-    """Our network, its convolutions in one of `layers.FORMS`."""
+    """Our network, its convolutions in one of `convolutions.FORMS`."""
     return UNet(options.width, options.depth, dtype=jnp.dtype(options.dtype), convolutions=form)
 
 
@@ -335,7 +335,7 @@ def compare_layers(options: argparse.Namespace) -> Iterator[Comparison]:
         arrays = [jnp.asarray(a, dtype) for a in (x, kernel, gradient)]
         calls = {
             _name(form): _layer_calls(
-                partial(layers.convolve, layers.FORMS[form][0 if layer.down else 1]), *arrays
+                partial(convolutions.convolve, convolutions.FORMS[form][0 if layer.down else 1]), *arrays
             )
             for form in ("auto", *options.forms)
         }
@@ -413,7 +413,7 @@ def command() -> argparse.ArgumentParser:
         "--forms",
         nargs="*",
         default=(),
-        choices=[form for form in layers.FORMS if form != "auto"],
+        choices=[form for form in convolutions.FORMS if form != "auto"],
         help="convolutions of ours to measure besides the one that is used",
     )
     parser.add_argument("--against", choices=("torch",))

@@ -1,6 +1,7 @@
 """The song cache by a pipeline holds what the song cache holds."""
 
 import json
+from functools import partial
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ tfds_songs = pytest.importorskip("vocalsep_jax.data.tfds_songs", reason="needs t
 
 from vocalsep_jax.data import beam_songs
 
-IN_MEMORY = beam_songs.writer(pipeline_options(["--runner=FnApiRunner"]))
+IN_MEMORY = partial(beam_songs.write_by_pipeline, pipeline_options(["--runner=FnApiRunner"]))
 
 
 def records(cache):
@@ -56,8 +57,8 @@ def test_many_songs_in_many_shards_keep_their_order(tmp_path, monkeypatch):
         stems = {s: tone(100 + 10 * number, 0.1 + number / 50) for s in ("vocals", "accompaniment")}
         write_song(tmp_path / "songs" / f"{number:02}", stems)
     library = find_library(tmp_path / "songs", valid_names=["11"])
-    shards = beam_songs.tfds.download.DownloadConfig(num_shards=4)
-    monkeypatch.setattr(beam_songs.tfds.download, "DownloadConfig", lambda **how: shards.replace(**how))
+    shards = tfds_songs.tfds.download.DownloadConfig(num_shards=4)
+    monkeypatch.setattr(tfds_songs.tfds.download, "DownloadConfig", lambda **how: shards.replace(**how))
     store = tfds_songs.prepare(library, 8000, tmp_path / "cache", IN_MEMORY)["train"]
     assert len([n for n in records(tmp_path / "cache") if "train" in n]) == 4
     for number, song in enumerate(library.splits["train"]):

@@ -5,8 +5,8 @@ import pytest
 
 from tests.conftest import random_variables
 from vocalsep_jax.measures import losses
+from vocalsep_jax.models.convolutions import FORMS
 from vocalsep_jax.models.frontend import INPUT_TRANSFORMS, from_zones, log1p, to_zones, unwarp, warp
-from vocalsep_jax.models.layers import FORMS
 from vocalsep_jax.models.unet import FrequencyMixing, UNet, is_encoder, layer_channels
 
 

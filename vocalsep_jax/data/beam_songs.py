@@ -10,7 +10,6 @@ import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +18,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from vocalsep_jax.data.prepared import SPLITS, prepare_song
 from vocalsep_jax.data.songs import Library, Song, SongError
-from vocalsep_jax.data.tfds_songs import SongChunks, examples, note_of, write
-
-import tensorflow_datasets as tfds  # isort: skip, after tfds_songs has quietened TensorFlow
+from vocalsep_jax.data.tfds_songs import NotesFromFile, SongChunks, examples, note_of, write_data_set
 
 log = logging.getLogger(__name__)
 
@@ -39,8 +36,8 @@ class BeamSongChunks(SongChunks, skip_registration=True):  # type: ignore[call-a
         self._notes = Path(data_dir) / "notes.json"
         super().__init__(data_dir=data_dir, **kwargs)
 
-    def _metadata(self) -> tfds.core.Metadata:
-        return _NotesFromFile(self._notes)
+    def _metadata(self) -> NotesFromFile:
+        return NotesFromFile(self._notes)
 
     def _split_generators(  # type: ignore[override]  # TFDS passes a pipeline to those that take one
         self, dl_manager: Any, pipeline: beam.Pipeline
@@ -70,23 +67,6 @@ class BeamSongChunks(SongChunks, skip_registration=True):  # type: ignore[call-a
         return {split: found[split][_EXAMPLES] for split in SPLITS if self._library.splits[split]}
 
 
-class _NotesFromFile(tfds.core.MetadataDict):
-    """Metadata whose "songs" are what the pipeline has left in a file when it is saved.
-
-    TFDS' own, for pipelines, has such a file in a temporary folder of this machine, where workers elsewhere
-    cannot write.
-    """
-
-    def __init__(self, file: Path):
-        super().__init__()
-        self._file = file
-
-    def save_metadata(self, data_dir: Any) -> None:
-        self["songs"] = json.loads(self._file.read_text(encoding="ascii"))
-        super().save_metadata(data_dir)
-        self._file.unlink()
-
-
 def _prepared(number: int, split: str, songs: Sequence[Song], sample_rate: int) -> Iterator[Any]:
     """The examples of a song of a split with their keys; and its note, with the split and the number."""
     prepared = prepare_song(songs[number], sample_rate)
@@ -99,17 +79,16 @@ def _by_split(notes: list[tuple[str, int, dict[str, Any]]]) -> dict[str, list[di
     return {split: [note for there, _, note in ordered if there == split] for split in SPLITS}
 
 
-def writer(options: PipelineOptions) -> Any:
-    """What `tfds_songs.prepare` writes a data set with, to do it by a pipeline with these options."""
-    return partial(_write, options)
+def write_by_pipeline(options: PipelineOptions, library: Library, sample_rate: int, folder: Path) -> None:
+    """Write the data set of a library into its folder, by a pipeline.
 
-
-def _write(options: PipelineOptions, library: Library, sample_rate: int, folder: Path) -> None:
-    """Write the data set of a library into its folder; raises SongError if the pipeline fails."""
+    Raises:
+      SongError: if it fails.
+    """
     log.info("by a pipeline, whose engine tells how far it is")
     builder = BeamSongChunks(library=library, sample_rate=sample_rate, data_dir=str(folder))
     try:
-        write(builder, beam_options=options)
+        write_data_set(builder, beam_options=options)
     except Exception as error:  # engines raise errors of many kinds, with those of their workers as text
         log.debug("the pipeline:", exc_info=True)
         said = str(error).strip() or type(error).__name__

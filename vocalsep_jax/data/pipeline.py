@@ -109,14 +109,12 @@ class PatchPipeline:
     def _batches(
         self, plan: Callable[[int], tuple[SamplePlan, np.ndarray]], first: int, last: int
     ) -> Iterator[Batch | Crops]:
-        on_host = self._stft_on == "host"
+        on_host, empty = self._stft_on == "host", self.empty_batch()
 
         def make(step: np.ndarray) -> list[np.ndarray]:
             samples, weight = plan(int(step))
             crops = read_crops(self._store, samples, self.patch_samples, weight)
-            return list(self._patches(crops) if on_host else crops)
-
-        empty = self.empty_batch()
+            return list(self._patches(crops, empty) if on_host else crops)
 
         @tf.autograph.experimental.do_not_convert
         def read(step: Any) -> Batch | Crops:
@@ -132,12 +130,14 @@ class PatchPipeline:
         options.autotune.enabled = False
         return _with_our_errors(data.prefetch(_AHEAD).with_options(options).as_numpy_iterator())
 
-    def _patches(self, crops: Crops) -> Batch:
+    def _patches(self, crops: Crops, like: Batch | Crops) -> Batch:
         """`crops.patches`, computed by NumPy and SciPy, which let other batches be made meanwhile.
+
+        What is returned is a new batch of the sizes of `like`.
 
         A sample's spectra stay in the processor's cache; those of a batch would not.
         """
-        batch = Batch(*(np.empty_like(x) for x in self.empty_batch()))
+        batch = Batch(*map(np.empty_like, like))
         batch.weight[:] = crops.weight
         bends = np.stack([crops.vocals_bends, crops.accompaniment_bends], axis=1)
         curves = equalizer_curves(bends, self._stft.bins, np)[..., None] if self._bends else None

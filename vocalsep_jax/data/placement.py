@@ -99,15 +99,17 @@ def open_songs(
     size = prepared.memory_bytes(sum(map(sum, lengths.values())))
     host_memory = available_memory() // processes_on_this_host()
     forced = placement == "resident" or not cached
+    # Devices that do not tell their memory are tried only where there is no other way.
+    device_memory = parallel.memory_per_device(host_memory) or (_UNKNOWN if forced else 0)
     parts = 0
     if placement != "host":
-        parts = _parts(lengths, recipe.crop, parallel, host_memory, forced=forced)
+        parts = _parts(lengths, recipe.crop, parallel, device_memory=device_memory, host_memory=host_memory)
     if forced and not parts:
         raise ValueError(
             f"data.placement {placement}: {size / 1e9:.3g} GB of songs do not fit, shared by "
-            f"{parallel.devices} device(s): half of a device's memory holds a share, of less than 2^31 "
-            f"samples, and the host, which has {host_memory / 1e9:.3g} GB, one on the way; use "
-            "data.placement host, which needs TensorFlow"
+            f"{parallel.devices} device(s): half of the {device_memory / 1e9:.3g} GB of a device's memory "
+            f"holds a share, of less than 2^31 samples, and the host, which has {host_memory / 1e9:.3g} "
+            "GB, one on the way; use data.placement host, which needs TensorFlow"
         )
     feed: Feed
     if parts:
@@ -126,14 +128,17 @@ def open_songs(
 
 
 def _parts(
-    lengths: dict[str, list[int]], crop: int, parallel: DataParallel, host_memory: int, *, forced: bool
+    lengths: dict[str, list[int]],
+    crop: int,
+    parallel: DataParallel,
+    *,
+    device_memory: int,
+    host_memory: int,
 ) -> int:
     """In how many parts songs fit on the devices: as few as can be, the same on all processes; or 0.
 
-    `lengths` are those of the songs, by split. Devices that do not tell their memory are tried only where
-    songs are `forced` on them.
+    `lengths` are those of the songs, by split.
     """
-    device_memory = parallel.memory_per_device(host_memory) or (_UNKNOWN if forced else 0)
     samples = sum(map(sum, lengths.values()))
     longest = max(max(songs, default=0) for songs in lengths.values())
     for parts in (n for n in range(1, parallel.devices + 1) if parallel.devices % n == 0):

@@ -87,18 +87,17 @@ class Part(NamedTuple):
     def of(cls, store: SongStore, crop: int, number: int = 0, parts: int = 1) -> Part:
         """Part `number` of `parts` of the songs of a store, on the host; crops have `crop` samples."""
         samples = store.table.samples.astype(np.int64)
-        ends = np.cumsum(samples)
         length = part_samples(int(samples.sum()), parts)
-        begin = number * length
+        first = firsts(samples, number, parts)
         rows, row = part_rows(length, crop)
         stems = {stem: np.zeros((2, rows * row), np.int16) for stem in STEMS}
-        for song in np.flatnonzero((ends > begin) & (ends - samples < begin + length)).tolist():
-            first = int(ends[song] - samples[song])
-            start, end = max(first, begin), min(int(ends[song]), begin + length)
-            into = {s: x[:, crop + start - begin : crop + end - begin] for s, x in stems.items()}
-            copy_stretch(store, song, start - first, into)
+        for song in np.flatnonzero((first < length) & (first + samples > 0)).tolist():
+            begin = int(first[song])
+            start, end = max(begin, 0), min(begin + int(samples[song]), length)
+            into = {s: x[:, crop + start : crop + end] for s, x in stems.items()}
+            copy_stretch(store, song, start - begin, into)
         in_rows = {s: x.reshape(2, rows, row) for s, x in stems.items()}
-        return cls(firsts(samples, number, parts), {s: (x[0], x[1]) for s, x in in_rows.items()})
+        return cls(first, {s: (x[0], x[1]) for s, x in in_rows.items()})
 
 
 class ResidentSongs(NamedTuple):

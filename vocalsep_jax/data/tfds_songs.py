@@ -16,6 +16,7 @@ import fcntl
 import functools
 import hashlib
 import io
+import json
 import logging
 import math
 import re
@@ -101,6 +102,24 @@ class SongChunks(tfds.core.GeneratorBasedBuilder):
             yield from examples(number, prepared)
 
 
+class NotesFromFile(tfds.core.MetadataDict):
+    """Metadata whose "songs" are what the pipeline has left in a file when it is saved.
+
+    TFDS' own, for pipelines, has such a file in a temporary folder of this machine, where workers elsewhere
+    cannot write.
+    """
+
+    def __init__(self, file: Path):
+        super().__init__()
+        self._file = file
+
+    def save_metadata(self, data_dir: Any) -> None:
+        """Write the metadata, what is in the file included; the file is removed."""
+        self["songs"] = json.loads(self._file.read_text(encoding="ascii"))
+        super().save_metadata(data_dir)
+        self._file.unlink()
+
+
 def note_of(song: PreparedSong) -> dict[str, Any]:
     """What the data set notes of a song, beside its chunks."""
     return {
@@ -165,10 +184,12 @@ class ChunkStore:
 
 def write_here(library: Library, sample_rate: int, folder: Path) -> None:
     """Write the data set of a library into its folder, by this process."""
-    write(SongChunks(library=with_progress(library), sample_rate=sample_rate, data_dir=str(folder)))
+    write_data_set(
+        SongChunks(library=with_progress(library), sample_rate=sample_rate, data_dir=str(folder))
+    )
 
 
-def write(builder: SongChunks, **how: Any) -> None:
+def write_data_set(builder: SongChunks, **how: Any) -> None:
     """Write a data set; `how` are fields of TFDS' `DownloadConfig`."""
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # TFDS prints that it downloads; it does not

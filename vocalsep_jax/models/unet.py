@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vocalsep_jax.models.convolutions import FORMS
 from vocalsep_jax.models.frontend import FREQUENCY_SCALES, INPUT_TRANSFORMS
-from vocalsep_jax.models.layers import FORMS, Conv4x4, batch_norm, normalisation, prepared_conv
+from vocalsep_jax.models.layers import Conv4x4, batch_norm, normalisation, prepared_conv
 
 Array = jax.Array
 

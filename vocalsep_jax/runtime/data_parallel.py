@@ -118,13 +118,11 @@ class DataParallel:
         placed: list[Any] = [None] * len(self.local)
         for number in sorted(set(numbers)):
             tree = part(number)
+            if per_process:
+                tree = jax.tree.map(lambda x: x[None], tree)
             for n, device in enumerate(self.local):
                 if numbers[n] == number:
-                    placed[n] = jax.block_until_ready(
-                        jax.device_put(
-                            jax.tree.map(lambda x: x[None], tree) if per_process else tree, device
-                        )
-                    )
+                    placed[n] = jax.block_until_ready(jax.device_put(tree, device))
             del tree
 
         def joined(*pieces: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from vocalsep_jax.config import ConfigError, parse
@@ -40,7 +41,7 @@ def fill_song_cache(config: Any, beam_flags: Sequence[str] = ()) -> None:
     if options is not None:
         from vocalsep_jax.data import beam_songs
 
-        write = beam_songs.writer(options)
+        write = partial(beam_songs.write_by_pipeline, options)
     library, begin = choose_songs(config), time.monotonic()
     stores = tfds_songs.prepare(library, config.audio.sample_rate, config.data.cache, write)
     sound = sum(int(store.table.samples.sum()) for store in stores.values()) / config.audio.sample_rate
