@@ -83,4 +83,4 @@ def small_config(**changes):
 def random_batch(rng, size=4, side=32):
     """Patches of noise."""
     vocals, accompaniment = rng.random((2, size, side, side)).astype(np.float32) ** 4
-    return Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32), vocals)
+    return Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32))

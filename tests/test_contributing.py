@@ -40,7 +40,7 @@ def test_a_metric(monkeypatch, rng):
     added = metrics.PatchMetric(mask_error, "Mean absolute error of the mask")
     monkeypatch.setitem(metrics.PATCH_METRICS, "mask_error", added)
     mask, vocals, other = rng.random((3, 2, 4, 4), np.float32)
-    batch = Batch(vocals + other, vocals, other, np.ones(2, np.float32), vocals)
+    batch = Batch(vocals + other, vocals, other, np.ones(2, np.float32))
     found = patch_qualities(losses.mse, mask, batch)
     assert set(found) == {"loss", "dice", "soft_dice", "mask_error"}
     np.testing.assert_allclose(found["mask_error"], mask_error(mask, vocals, other))

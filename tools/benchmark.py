@@ -113,7 +113,7 @@ def random_batch(size: int) -> Batch:
     """Magnitudes of noise: what they are does not change the speed."""
     rng = np.random.default_rng(0)
     vocals, other = rng.random((2, size, _SIDE, _SIDE), np.float32)
-    return Batch(vocals + other, vocals, other, np.ones(size, np.float32), vocals)
+    return Batch(vocals + other, vocals, other, np.ones(size, np.float32))
 
 
 def jax_train_step(options: argparse.Namespace, form: str) -> Case:

@@ -335,7 +335,6 @@ def draw_sample(config: Config) -> str:
         [
             "bmixture X = V + A, and the patch",
             f"m|X|, |V|, |A|: {patch} each",
-            " and the part of V in phase with X",
             *named("patch"),
         ],
     )

@@ -103,6 +103,15 @@ def test_one_jax_program_serves_signals_of_any_length(rng):
         np.testing.assert_allclose(exported.call(x), x, atol=2e-6)
 
 
+@pytest.mark.parametrize("stft", [RECIPE, Stft(62, 21), Stft(64, 32)])
+def test_frames_side_by_side_are_the_same_frames(rng, stft):
+    x = rng.standard_normal((3, 2, stft.samples(9) + 1)).astype(np.float32)
+    contiguous = stft.transform(x, frames_contiguous=True)
+    assert contiguous.flags.c_contiguous
+    assert contiguous.dtype == np.complex64
+    np.testing.assert_array_equal(contiguous, stft.transform(x))
+
+
 def test_a_hop_that_leaves_gaps_is_refused():
     with pytest.raises(ValueError, match="hop"):
         Stft(510, 300)

@@ -9,7 +9,6 @@ from tests.data.small import (
     STEREO_RECIPE,
     State,
     assert_same_sizes,
-    comparable,
     patches_of,
     summing_evaluation,
     summing_step,
@@ -38,7 +37,7 @@ def expected(stores, recipe):
     def sums(split, plan, first, last):
         part = type(plan)(*(x[first:last] for x in plan))
         batch = patches_of(read_crops(stores[split], part, recipe.crop, np.ones(last - first)))
-        return np.array([x.sum(axis=0) for x in comparable(batch)])
+        return np.array([x.sum(axis=0) for x in batch[:3]])
 
     index = np.arange(5 * 8, dtype=np.uint32)
     training = training_plan(0, index, stores["train"].table, recipe.crop, recipe.augmentation)

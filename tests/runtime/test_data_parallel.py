@@ -111,7 +111,7 @@ def batches(rng, steps=5, size=16):
     for _ in range(steps):
         vocals = rng.random((size, *PATCH)).astype(np.float32)
         accompaniment = rng.random((size, *PATCH)).astype(np.float32)
-        yield Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32), vocals)
+        yield Batch(vocals + accompaniment, vocals, accompaniment, np.ones(size, np.float32))
 
 
 def trajectory(rng, mode, devices, steps=5):

@@ -105,7 +105,7 @@ def test_the_recipe_is_the_config_that_is_named():
 def test_the_samples_shapes_are_those_that_crops_have():
     crop, batch = tool.sample_shapes(parse(STEREO))
     assert crop == (2, 126 + 31 * 21)
-    assert batch.mixture == batch.in_phase == (64, 32, 2)
+    assert batch.mixture == (64, 32, 2)
     assert batch.weight == ()
     lines = texts(tool.draw_sample(Config()))
     assert lines.count(f"[2, {510 + 255 * 172}]") == 2

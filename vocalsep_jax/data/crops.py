@@ -7,6 +7,7 @@ frequency bins, `T` frames, `E` bends of an equaliser. Arrays of samples of one 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from vocalsep_jax.data.sampling import SamplePlan
 
 Array = jax.Array
 
-NO_MAGNITUDE = 1e-10
+_NO_MAGNITUDE = 1e-10
 """Magnitudes below this have no phase."""
 
 
@@ -32,20 +33,32 @@ class Batch(NamedTuple):
       mixture, vocals, accompaniment: float32 `[B, F, T]`, or `[B, F, T, K]`.
       weight: float32 `[B]`; 1 for a patch, 0 for the padding of a short last batch. Only evaluation
         looks at it: training batches are always full.
-      in_phase: float32, shaped as `vocals`: their part in phase with the mixture, `Re(V X*) / |X|`, from
-        `-|V|` to `|V|` (Erdogan et al. 2015, "Phase-sensitive and recognition-boosted speech separation
-        using deep recurrent neural networks", section 2): the best that a mask times the mixture can be.
     """
 
     mixture: Any
     vocals: Any
     accompaniment: Any
     weight: Any
-    in_phase: Any
 
 
-TARGETS = ("vocals", "in_phase")
-"""Fields of a `Batch` that a mask times the mixture may be trained to be."""
+def in_phase(batch: Batch) -> Array:
+    """The vocals' part in phase with the mixture: `Re(V X*) / |X|`, from `-|V|` to `|V|`, shaped as these.
+
+    It is the best that a mask times the mixture can be (Erdogan et al. 2015, "Phase-sensitive and
+    recognition-boosted speech separation using deep recurrent neural networks", section 2). The magnitudes
+    say what it is: with `A = X - V`, `|A|^2 = |X|^2 + |V|^2 - 2 Re(V X*)` (the law of cosines).
+    """
+    x, v, a = batch.mixture, batch.vocals, batch.accompaniment
+    common = ((x - a) * (x + a) + v * v) / 2
+    return jnp.clip(common / jnp.maximum(x, _NO_MAGNITUDE), -v, v)
+
+
+def _vocals(batch: Batch) -> Array:
+    return batch.vocals
+
+
+TARGETS: dict[str, Callable[[Batch], Array]] = {"vocals": _vocals, "in_phase": in_phase}
+"""What a mask times the mixture may be trained to be."""
 
 
 class Crops(NamedTuple):
@@ -113,15 +126,11 @@ def patches(crops: Crops, stft: Stft) -> Batch:
         real, imaginary = real * curves, imaginary * curves
     vocals, accompaniment = zip(real, imaginary, strict=True)
     mixture = (real[0] + real[1], imaginary[0] + imaginary[1])
-    magnitude = _magnitude(mixture)
-    common = vocals[0] * mixture[0] + vocals[1] * mixture[1]
-    in_phase = common / jnp.maximum(magnitude, NO_MAGNITUDE)
     return Batch(
-        _channels_last(magnitude),
+        _channels_last(_magnitude(mixture)),
         _channels_last(_magnitude(vocals)),
         _channels_last(_magnitude(accompaniment)),
         crops.weight,
-        _channels_last(in_phase),
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from vocalsep_jax.audio.stft import Stft
 from vocalsep_jax.data import sampling
 from vocalsep_jax.data.augmentation import Augmentation, bends_of, channels_of
-from vocalsep_jax.data.crops import NO_MAGNITUDE, Batch, Crops, equalizer_curves, read_crops
+from vocalsep_jax.data.crops import Batch, Crops, equalizer_curves, read_crops
 from vocalsep_jax.data.prepared import SongStore
 from vocalsep_jax.data.sampling import SamplePlan
 from vocalsep_jax.data.songs import SongError
@@ -104,7 +104,7 @@ class PatchPipeline:
             return Crops(crops, crops, gains, gains, weight, bends, bends)
         shape = (self._stft.bins, self._frames) + ((self._channels,) if self._channels > 1 else ())
         magnitude = np.zeros((self._share, *shape), np.float32)
-        return Batch(magnitude, magnitude, magnitude, weight, magnitude)
+        return Batch(magnitude, magnitude, magnitude, weight)
 
     def _batches(
         self, plan: Callable[[int], tuple[SamplePlan, np.ndarray]], first: int, last: int
@@ -123,8 +123,9 @@ class PatchPipeline:
                 field.set_shape(like.shape)
             return type(empty)(*fields)
 
+        # As many again as are made at once, so that one that is late holds up no other: they come in order.
         data = tf.data.Dataset.range(first, last)
-        data = data.map(read, num_parallel_calls=available_cores(), deterministic=True)
+        data = data.map(read, num_parallel_calls=2 * available_cores(), deterministic=True)
         # Autotuning has nothing to find here, and its thread can hold up the end of the data by a minute.
         options = tf.data.Options()
         options.autotune.enabled = False
@@ -149,17 +150,14 @@ class PatchPipeline:
                     (crops.accompaniment, crops.accompaniment_gains),
                 )
             ]
-            vocals, accompaniment = self._stft.transform(np.stack(stems))  # [K, F, T]
+            vocals, accompaniment = self._stft.transform(np.stack(stems), frames_contiguous=True)
             if curves is not None:
                 vocals, accompaniment = vocals * curves[n, 0], accompaniment * curves[n, 1]
-            mixture = vocals + accompaniment
-            magnitude = np.abs(mixture)
-            common = vocals.real * mixture.real + vocals.imag * mixture.imag
-            in_phase = common / np.maximum(magnitude, NO_MAGNITUDE)
-            parts = magnitude, np.abs(vocals), np.abs(accompaniment), in_phase
-            places = batch.mixture, batch.vocals, batch.accompaniment, batch.in_phase
-            for place, part in zip(places, parts, strict=True):
-                place[n] = part[0] if self._channels == 1 else np.moveaxis(part, 0, -1)
+            spectra = vocals + accompaniment, vocals, accompaniment
+            for spectrum, field in zip(spectra, batch[:3], strict=True):
+                # Written where they belong: temporary arrays would cost as much as the arithmetic.
+                place = field[n].reshape(*field.shape[1:3], self._channels)
+                np.abs(spectrum, out=np.moveaxis(place, -1, 0))
         return batch
 
 

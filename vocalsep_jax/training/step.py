@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from vocalsep_jax.data.crops import Batch
+from vocalsep_jax.data.crops import TARGETS, Batch
 from vocalsep_jax.measures import losses, metrics
 from vocalsep_jax.models.layers import CONVOLUTION
 from vocalsep_jax.models.networks import Network
@@ -111,7 +111,7 @@ def patch_qualities(
     loss: Callable[[Array, Array], Array], mask: Array, batch: Batch, target: str = "vocals"
 ) -> dict[str, Array]:
     """Each of `QUALITIES` for each patch: `[B]` float32; `target` is one of `crops.TARGETS`."""
-    qualities = {"loss": loss(mask * batch.mixture, getattr(batch, target))}
+    qualities = {"loss": loss(mask * batch.mixture, TARGETS[target](batch))}
     for name, metric in metrics.PATCH_METRICS.items():
         qualities[name] = metric.measure(mask, batch.vocals, batch.accompaniment)
     return qualities
