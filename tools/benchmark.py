@@ -52,7 +52,8 @@ from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 from vocalsep_jax.runtime.cores import available_cores
 from vocalsep_jax.runtime.data_parallel import DataParallel
-from vocalsep_jax.separation.streaming import MaskFilter
+from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask, pays
+from vocalsep_jax.separation.streaming import Filter, MaskFilter, channel_groups
 from vocalsep_jax.training.step import AXIS, create_state, kept_bytes, make_objective, make_train_step
 
 log = logging.getLogger(__name__)
@@ -177,26 +178,44 @@ def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
 
 def jax_separate(options: argparse.Namespace, form: str) -> Case:
     """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
+    return _jax_separation(options, form, pays(jax.default_backend()), _name(form))
+
+
+def jax_separate_otherwise(options: argparse.Namespace) -> Case:
+    """The same the other way: in one program, or, where that is how it is done, with the host's STFT."""
+    in_one_program = not pays(jax.default_backend())
+    name = "vocalsep_jax, one program" if in_one_program else "vocalsep_jax, STFT on the host"
+    return _jax_separation(options, "auto", in_one_program, name)
+
+
+def _jax_separation(options: argparse.Namespace, form: str, in_one_program: bool, name: str) -> Case:
     apply, variables = _jax_network(options, form)
-    return _separation(_name(form), lambda x: np.asarray(apply(variables, x)), options)
+    if not in_one_program:
+        return _separation(name, _host_filter(lambda x: apply(variables, x), options), options)
+    program = CompiledMask(_STFT, apply, groups=channel_groups(2, 1), **_sizes(options))
+    return _separation(name, lambda: CompiledFilter(program, variables, jax.devices()[0]), options)
 
 
-def _separation(
-    name: str, predict: Callable[[np.ndarray], np.ndarray], options: argparse.Namespace
-) -> Case:
+def _host_filter(predict: Callable[[np.ndarray], Any], options: argparse.Namespace) -> Callable[[], Filter]:
+    return lambda: MaskFilter(_STFT, predict, **_sizes(options))
+
+
+def _sizes(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "channels": 2,
+        "patch_frames": _SIDE,
+        "batch_size": options.batch_size,
+        "overlap": options.overlap,
+    }
+
+
+def _separation(name: str, new_filter: Callable[[], Filter], options: argparse.Namespace) -> Case:
     song = np.random.default_rng(0).standard_normal((options.seconds * _RATE, 2)).astype(np.float32) / 4
     step = patch_step(_SIDE, options.overlap)
     patches = 2 * patch_count(_STFT.frames(len(song)), _SIDE, step)
 
     def run() -> None:
-        mask_filter = MaskFilter(
-            _STFT,
-            predict,
-            channels=2,
-            patch_frames=_SIDE,
-            batch_size=options.batch_size,
-            overlap=options.overlap,
-        )
+        mask_filter = new_filter()
         mask_filter.push(song)
         mask_filter.finish()
 
@@ -299,7 +318,7 @@ def torch_forward(peer: Any, options: argparse.Namespace) -> Case:
 
 def torch_separate(peer: Any, options: argparse.Namespace) -> Case:
     """The separation of ours with the peer's network."""
-    return _separation(peer.name, peer.predict, options)
+    return _separation(peer.name, _host_filter(peer.predict, options), options)
 
 
 Comparison = tuple[str, list[Case], float | None]
@@ -316,6 +335,13 @@ def compare_network(
     """The whole network; `passes` is how often it takes the convolutions' operations."""
     operations = passes * patch_flops(options.width, options.depth)
     yield what, network_cases(ours, peers, options), operations
+
+
+def compare_separation(options: argparse.Namespace) -> Iterator[Comparison]:
+    """Separation; ours with the STFT on the host, as the others, and in one program with the network."""
+    ours, *others = network_cases(jax_separate, torch_separate, options)
+    operations = patch_flops(options.width, options.depth)
+    yield "separate", [ours, jax_separate_otherwise(options), *others], operations
 
 
 def compare_input(options: argparse.Namespace) -> Iterator[Comparison]:
@@ -377,7 +403,7 @@ def _layer_calls(
 WHAT: dict[str, Callable[[argparse.Namespace], Iterator[Comparison]]] = {
     "train-step": partial(compare_network, "train-step", 3, jax_train_step, torch_train_step),
     "forward": partial(compare_network, "forward", 1, jax_forward, torch_forward),
-    "separate": partial(compare_network, "separate", 1, jax_separate, torch_separate),
+    "separate": compare_separation,
     "input": compare_input,
     "layers": compare_layers,
 }

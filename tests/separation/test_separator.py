@@ -7,6 +7,7 @@ from tests.conftest import tone
 from vocalsep_jax.audio import files
 from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.models.unet import UNet
+from vocalsep_jax.separation import compiled_filter
 from vocalsep_jax.separation.separator import STEMS, Separator
 
 
@@ -202,6 +203,37 @@ def test_activations_of_another_dtype(run, separator):
     ours = separator.separate(x, 8000)["vocals"]
     rough = Separator(run, dtype="bfloat16").separate(x, 8000)["vocals"]
     assert 0 < np.abs(ours - rough).max() < 0.05
+
+
+@pytest.mark.parametrize(("channels", "shifts"), [(1, 1), (2, 2), (3, 1)])
+def test_in_one_program_it_is_the_same(run, rng, monkeypatch, channels, shifts):
+    """As on accelerators, for one song after the other."""
+    expected = Separator(run, shifts=shifts)
+    monkeypatch.setattr(compiled_filter, "pays", lambda platform: True)
+    separator = Separator(run, shifts=shifts)
+    for samples in (500, 20_001):
+        x = rng.uniform(-1, 1, (samples, channels)).astype(np.float32)
+        ours, stems = separator.separate(x, 11_025), expected.separate(x, 11_025)
+        for name in STEMS:
+            np.testing.assert_allclose(ours[name], stems[name], atol=2e-6)
+    assert len(separator._programs) == 1
+
+
+def test_blocks_in_one_program_come_within_the_latency_that_is_stated(run, rng, monkeypatch):
+    monkeypatch.setattr(compiled_filter, "pays", lambda platform: True)
+    separator = Separator(run, batch_size=2)
+    latency, came, went = separator.latency(8000, 2) * 8000, 0, 0
+
+    def blocks():
+        nonlocal came
+        for _ in range(200):
+            assert came - went <= latency
+            came += 200
+            yield rng.uniform(-1, 1, (200, 2)).astype(np.float32)
+
+    for stems in separator.stream(blocks(), 8000):
+        went += len(stems["vocals"])
+    assert went == came
 
 
 class TestFiles:

@@ -58,7 +58,12 @@ def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
     arguments = ["all", "--width", "1", "--depth", "4", "--batch-size", "2", "--steps", "1"]
     assert tool.main([*arguments, "--seconds", "1", "--json", str(tmp_path / "b.json")]) == 0
     content = json.loads((tmp_path / "b.json").read_text())
-    assert [row["what"] for row in content["results"]][:3] == ["train-step", "forward", "separate"]
+    assert [(row["what"], row["who"]) for row in content["results"]][:4] == [
+        ("train-step", "vocalsep_jax"),
+        ("forward", "vocalsep_jax"),
+        ("separate", "vocalsep_jax"),
+        ("separate", "vocalsep_jax, one program"),
+    ]
     assert all(row["seconds"] > 0 and row["first_seconds"] > 0 for row in content["results"])
     step = content["results"][0]
     assert step["first_seconds"] > step["compile_seconds"] > 0

@@ -122,12 +122,17 @@ class OverlapAdder:
 
     The Hann window is the synthesis window too, and the sum is divided by the summed squared windows
     (Griffin & Lim 1984, eq. 6). The first `n_fft` samples lack the frames before them.
+
+    Attributes:
+      tail: sums that frames to come are added to.
     """
 
-    def __init__(self, stft: Stft, shape: tuple[int, ...], xp: Any = np):
-        """Start a signal whose leading axes are `shape`, in arrays of `xp`."""
+    def __init__(self, stft: Stft, shape: tuple[int, ...], xp: Any = np, tail: Any = None):
+        """Start a signal whose leading axes are `shape`, in arrays of `xp`, or go on from a `tail`."""
         self._stft, self._shape, self._xp = stft, tuple(shape), xp
-        self._tail = xp.zeros((*shape, stft.hops_per_frame - 1, stft.hop), np.float32)
+        if tail is None:
+            tail = xp.zeros((*shape, stft.hops_per_frame - 1, stft.hop), np.float32)
+        self.tail = tail
         squares = np.pad(stft.window() ** 2, (0, stft.hops_per_frame * stft.hop - stft.n_fft))
         self._weight = squares.reshape(-1, stft.hop).sum(0)
         assert self._weight.min() > 0, "a sample lies in no frame"
@@ -139,11 +144,11 @@ class OverlapAdder:
         window = xp.asarray(stft.window()).reshape((1,) * (frames.ndim - 1) + (-1,))
         frames = frames.astype(np.float32, copy=False) * window
         room = xp.zeros((*self._shape, count, stft.hop), np.float32)
-        out = xp.concatenate([self._tail, room], axis=-2)
+        out = xp.concatenate([self.tail, room], axis=-2)
         for n in range(stft.hops_per_frame):
             piece = frames[..., n * stft.hop : (n + 1) * stft.hop]
             out = _add(out, (..., slice(n, n + count), slice(piece.shape[-1])), piece, xp)
-        self._tail = out[..., count:, :]
+        self.tail = out[..., count:, :]
         weight = xp.asarray(self._weight).reshape((1,) * (out.ndim - 1) + (-1,))
         return (out[..., :count, :] / weight).reshape(*self._shape, -1)
 

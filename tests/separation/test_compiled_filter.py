@@ -1,0 +1,110 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.separation.test_streaming import STFT, noise, of_both_channels, of_its_surroundings, through
+from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask
+from vocalsep_jax.separation.streaming import MaskFilter, channel_groups
+
+CPU = jax.devices("cpu")[0]
+SIZES = {"patch_frames": 32, "batch_size": 4, "overlap": 0.5}
+
+
+@functools.cache
+def program(network, channels, together, copies, **options):
+    groups = channel_groups(channels, together, copies)
+    return CompiledMask(
+        STFT,
+        lambda variables, x: variables * network(x),
+        channels=channels * copies,
+        groups=groups,
+        **(SIZES | options),
+    )
+
+
+def compiled(network=of_its_surroundings, channels=2, together=1, copies=1, **options):
+    """The filter by one program, of a network that has one variable, and that is 1."""
+    mask = program(network, channels, together, copies, **options)
+    return CompiledFilter(mask, jax.device_put(np.float32(1), CPU), CPU)
+
+
+def on_the_host(network=of_its_surroundings, channels=2, together=1, copies=1, **options):
+    groups = channel_groups(channels, together, copies)
+    return MaskFilter(STFT, network, channels=channels * copies, groups=groups, **(SIZES | options))
+
+
+@pytest.mark.parametrize("samples", [0, 1, 61, 62, 672, 700, 5000, 9000])
+@pytest.mark.parametrize("overlap", [0.0, 0.3, 0.5, 0.75])
+def test_it_is_the_filter_on_the_host(samples, overlap):
+    x = noise(samples)
+    ours = through(compiled(overlap=overlap), x, samples // 3)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, through(on_the_host(overlap=overlap), x), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("network", "channels", "together", "copies"),
+    [
+        (of_its_surroundings, 1, 1, 1),
+        (of_its_surroundings, 3, 1, 2),
+        (of_both_channels, 1, 2, 1),
+        (of_both_channels, 2, 2, 1),
+        (of_both_channels, 5, 2, 1),
+        (of_both_channels, 3, 2, 2),
+    ],
+)
+def test_so_it_is_with_channels_by_themselves_and_together(network, channels, together, copies):
+    x = noise(7000, channels * copies)
+    arguments = network, channels, together, copies
+    np.testing.assert_allclose(
+        through(compiled(*arguments), x, 3000), through(on_the_host(*arguments), x), atol=2e-6
+    )
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 6000), st.lists(st.integers(0, 6000), max_size=6), st.sampled_from([1, 4, 9]))
+def test_neither_blocks_nor_batches_change_the_result(samples, cuts, batch_size):
+    x = noise(samples)
+    ours = through(compiled(batch_size=batch_size), x, *cuts)
+    assert ours.shape == x.shape
+    np.testing.assert_allclose(ours, through(compiled(), x), atol=2e-6)
+
+
+@pytest.mark.parametrize(("channels", "batch_size"), [(1, 1), (2, 4), (3, 16)])
+def test_the_delay_is_bounded(channels, batch_size):
+    stream, came, went = compiled(channels=channels, batch_size=batch_size), 0, 0
+    for _ in range(300):
+        came += 100
+        went += len(stream.push(noise(100, channels)))
+        assert 0 <= came - went <= stream.latency
+        assert stream._waiting.shape[1] <= stream.latency
+        assert len(stream._pending) <= 2
+    assert went > 20_000
+
+
+def test_calls_are_not_waited_for_at_once():
+    """Two are being computed while the waveform is read."""
+    stream = compiled()
+    mask = stream._mask
+    assert not len(stream.push(noise(mask.first_samples + 2 * mask.samples)))
+    assert len(stream.push(noise(mask.samples))) == mask.samples - STFT.n_fft
+
+
+def test_one_program_serves_every_waveform_and_the_end_of_each():
+    traced = []
+
+    def network(x):
+        traced.append(x.shape)
+        return x
+
+    for samples in (10, 3000, 20_000):
+        through(compiled(network), noise(samples), 100)
+    assert traced == [(4, 32, 32)]
+
+
+def test_silence_stays_silence():
+    assert not through(compiled(), np.zeros((3000, 2), np.float32)).any()

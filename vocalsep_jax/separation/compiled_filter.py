@@ -1,0 +1,252 @@
+"""Masking a waveform as it comes, all of it in one compiled program: a waveform in, the voice out.
+
+Computes what `streaming.MaskFilter` computes, with the STFT, patches, masks and inverse STFT on the device
+beside the network, and nothing between host and device but samples.
+
+Axis letters: `S` samples, `C` channels, `F` frequency bins, `N` frames, `T` frames of a patch, `P` patches
+of a call, `G` groups of channels, `K` channels that the network sees together.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from vocalsep_jax.audio import device_stft
+from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
+from vocalsep_jax.audio.stft import OverlapAdder, Stft
+
+Array = jax.Array
+
+_AHEAD = 2
+"""Calls that are being computed while the waveform is read."""
+
+
+def pays(platform: str) -> bool:
+    """Whether one program is faster than SciPy's STFT beside the network.
+
+    On CPUs it takes a tenth longer; elsewhere the host would be what takes longest.
+    """
+    return platform != "cpu"
+
+
+class Carry(NamedTuple):
+    """What the next patches need of those before them.
+
+    Attributes:
+      samples: that the next frame begins with, float32 `[C, n_fft - hop]`.
+      spectra: of the frames whose mask is not final, complex64 `[C, F, T - step]`.
+      masks: sums of their masks so far, float32 of that shape.
+      weight: the sums' weights, float32 `[T - step]`.
+      tail: of the overlap-add.
+    """
+
+    samples: Any
+    spectra: Any
+    masks: Any
+    weight: Any
+    tail: Any
+
+
+class CompiledMask:
+    """The program of a network and a number of channels: the voice in so many samples at a time.
+
+    Attributes:
+      stft: the transform.
+      channels: C.
+      patch_frames: T.
+      step: frames from one patch to the next.
+      patches: P.
+    """
+
+    def __init__(
+        self,
+        stft: Stft,
+        predict: Callable[[Any, Array], Array],
+        *,
+        channels: int,
+        patch_frames: int,
+        batch_size: int,
+        overlap: float,
+        groups: Sequence[tuple[int, ...]],
+    ):
+        """Set up; compiles when it is first called.
+
+        Args:
+          stft: the transform.
+          predict: the network's variables and float32 magnitudes `[P G, F, T]`, or `[P G, F, T, K]` if K is
+            not 1, to masks of that shape.
+          channels: C.
+          patch_frames: T.
+          batch_size: magnitudes predicted at once, if that is a patch of every group or more.
+          overlap: share of a patch that overlaps the next, in [0, 1).
+          groups: the K channels that the network sees together, see `streaming.channel_groups`.
+
+        Raises:
+          ValueError: if `overlap` is out of range.
+        """
+        self.stft, self.channels, self.patch_frames = stft, channels, patch_frames
+        self.step = patch_step(patch_frames, overlap)
+        self.patches = max(1, batch_size // len(groups))
+        self._predict, self._groups = predict, groups
+        self._crossfade = crossfade_weights(patch_frames)
+        self.begin = jax.jit(self._begin)
+        self.filter = jax.jit(self._filter, donate_argnums=1)
+
+    @property
+    def first_samples(self) -> int:
+        """Samples that `begin` takes: of the frames in which patches overlap."""
+        return self.stft.n_fft - self.stft.hop + (self.patch_frames - self.step) * self.stft.hop
+
+    @property
+    def samples(self) -> int:
+        """Samples that `filter` takes, and gives."""
+        return self.patches * self.step * self.stft.hop
+
+    def _begin(self, samples: Array) -> Carry:
+        """The carry before the first patch, from the first samples, float32 `[C, first_samples]`."""
+        spectra = self._spectra(samples)
+        return Carry(
+            samples[:, samples.shape[1] - (self.stft.n_fft - self.stft.hop) :],
+            spectra,
+            jnp.zeros(spectra.shape, jnp.float32),
+            jnp.zeros(spectra.shape[-1], jnp.float32),
+            OverlapAdder(self.stft, (self.channels,), jnp).tail,
+        )
+
+    def _filter(self, variables: Any, carry: Carry, samples: Array, valid: Array) -> tuple[Carry, Array]:
+        """The voice in the frames that are then final.
+
+        Args:
+          variables: of the network.
+          carry: what the call before left.
+          samples: the next ones, float32 `[C, samples]`.
+          valid: how many of the P patches count; the others lie beyond the waveform's end.
+
+        Returns:
+          What is carried on, and the samples that are final, float32 `[C, samples]`.
+        """
+        stft, frames, step = self.stft, self.patch_frames, self.step
+        samples = jnp.concatenate([carry.samples, samples], axis=1)
+        spectra = jnp.concatenate([carry.spectra, self._spectra(samples)], axis=2)
+        magnitude = jnp.abs(spectra)
+        patches = jnp.stack([magnitude[..., p * step : p * step + frames] for p in range(self.patches)])
+        masks = self._masks(variables, patches)  # [P, C, F, T]
+        crossfade = self._crossfade[None] * (jnp.arange(self.patches) < valid)[:, None]  # [P, T]
+        beyond = spectra.shape[2] - carry.weight.size
+        sums = jnp.pad(carry.masks, ((0, 0), (0, 0), (0, beyond)))
+        weight = jnp.pad(carry.weight, (0, beyond))
+        for p in range(self.patches):
+            place = slice(p * step, p * step + frames)
+            sums = sums.at[..., place].add(masks[p] * crossfade[p][None, None])
+            weight = weight.at[place].add(crossfade[p])
+        final = self.patches * step
+        # Where nothing counts, beyond the end, the voice is silent.
+        mask = sums[..., :final] / jnp.maximum(weight[:final], np.finfo(np.float32).tiny)[None, None]
+        adder = OverlapAdder(stft, (self.channels,), jnp, carry.tail)
+        voice = adder.push(spectra[..., :final] * mask)
+        left = samples[:, samples.shape[1] - (stft.n_fft - stft.hop) :]
+        return Carry(left, spectra[..., final:], sums[..., final:], weight[final:], adder.tail), voice
+
+    def _spectra(self, samples: Array) -> Array:
+        """All frames that lie wholly in `[C, S]`: complex64 `[C, F, N]`; N may be 0."""
+        if samples.shape[1] < self.stft.n_fft:
+            return jnp.zeros((len(samples), self.stft.bins, 0), jnp.complex64)
+        return lax.complex(*device_stft.transform(samples, self.stft))
+
+    def _masks(self, variables: Any, patches: Array) -> Array:
+        """Each channel's masks `[P, C, F, T]` of its magnitudes."""
+        together = len(self._groups[0])
+        rows = patches[:, np.array(self._groups)]  # [P, G, K, F, T]
+        rows = jnp.moveaxis(rows, 2, -1).reshape(-1, *patches.shape[2:], together)
+        masks = self._predict(variables, rows[..., 0] if together == 1 else rows)
+        masks = masks.reshape(len(patches), len(self._groups), *patches.shape[2:], together)
+        of_channels = []
+        for channel in range(self.channels):
+            (group,) = (n for n, channels in enumerate(self._groups) if channel in channels)
+            # More than one where it stands for others that are missing.
+            places = [k for k, c in enumerate(self._groups[group]) if c == channel]
+            of_channels.append(masks[:, group][..., np.array(places)].mean(-1))
+        return jnp.stack(of_channels, axis=1)
+
+
+class CompiledFilter:
+    """A waveform goes in, and its voice comes out: `streaming.Filter`, by a `CompiledMask`.
+
+    Attributes:
+      latency: samples.
+    """
+
+    def __init__(self, mask: CompiledMask, variables: Any, place: Any):
+        """Start a waveform.
+
+        Args:
+          mask: the program.
+          variables: of the network, on the device.
+          place: that device.
+        """
+        self._mask, self._place = mask, place
+        self._run = functools.partial(mask.filter, variables)
+        stft = mask.stft
+        self.latency = (
+            stft.samples(mask.patch_frames + (_AHEAD + 1) * mask.patches * mask.step) + stft.n_fft
+        )
+        self._came = self._went = self._patches = 0
+        self._carry: Carry | None = None
+        # Zeros before the first sample, so that it lies in as many frames as any other.
+        self._waiting = np.zeros((mask.channels, stft.n_fft), np.float32)
+        self._to_drop = stft.n_fft
+        self._pending: deque[Any] = deque()
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
+        self._came += len(samples)
+        return self._filter(samples.T, None)
+
+    def finish(self) -> np.ndarray:
+        """End the waveform: the samples that are left, `[S', C]`."""
+        mask, stft = self._mask, self._mask.stft
+        frames = stft.frames(self._came)
+        calls = -(-frames // (mask.patches * mask.step))
+        missing = mask.first_samples + calls * mask.samples - stft.n_fft - self._came
+        left = self._came - self._went
+        silence = np.zeros((mask.channels, missing), np.float32)
+        return self._filter(silence, patch_count(frames, mask.patch_frames, mask.step))[:left]
+
+    def _filter(self, samples: np.ndarray, patches: int | None) -> np.ndarray:
+        """What `[C, S]` more samples make final; all, if it is known how many `patches` count."""
+        mask = self._mask
+        self._waiting = np.concatenate([self._waiting, samples], axis=1)
+        if self._carry is None and self._waiting.shape[1] >= mask.first_samples:
+            self._carry = mask.begin(self._next(mask.first_samples))
+        out = [np.zeros((0, mask.channels), np.float32)]
+        while self._carry is not None and self._waiting.shape[1] >= mask.samples:
+            valid = mask.patches if patches is None else max(0, patches - self._patches)
+            self._carry, voice = self._run(self._carry, self._next(mask.samples), np.int32(valid))
+            self._patches += mask.patches
+            self._pending.append(voice)
+            out += self._received(ahead=_AHEAD)
+        if patches is not None:
+            out += self._received(ahead=0)
+        self._went += sum(map(len, out))
+        return np.concatenate(out)
+
+    def _next(self, count: int) -> Array:
+        """The first samples that wait, on the device."""
+        now, self._waiting = np.split(self._waiting, [count], axis=1)
+        return jax.device_put(now, self._place)
+
+    def _received(self, ahead: int) -> Iterator[np.ndarray]:
+        """What was started, but for the last calls, which go on meanwhile: `[S, C]` each."""
+        while len(self._pending) > ahead:
+            samples = np.asarray(self._pending.popleft()).T
+            drop = min(self._to_drop, len(samples))
+            self._to_drop -= drop
+            yield samples[drop:]
