@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax import export
 
 from tests.separation.test_streaming import STFT, noise, of_both_channels, of_its_surroundings, through
 from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask
@@ -108,3 +109,14 @@ def test_one_program_serves_every_waveform_and_the_end_of_each():
 
 def test_silence_stays_silence():
     assert not through(compiled(), np.zeros((3000, 2), np.float32)).any()
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+def test_accelerators_have_all_it_takes(platform):
+    mask = program(of_both_channels, 2, 2, 1)
+    first, samples = (jax.ShapeDtypeStruct((2, n), np.float32) for n in (mask.first_samples, mask.samples))
+    begin = export.export(mask.begin, platforms=[platform])(first)
+    variables, valid = (jax.ShapeDtypeStruct((), dtype) for dtype in (np.float32, np.int32))
+    carry = jax.tree.unflatten(begin.out_tree, begin.out_avals)
+    rest = export.export(mask.filter, platforms=[platform])(variables, carry, samples, valid)
+    assert rest.out_avals == (*begin.out_avals, jax.core.ShapedArray(samples.shape, samples.dtype))
