@@ -52,7 +52,7 @@ from vocalsep_jax.runtime import disk
 from vocalsep_jax.runtime.console import start_logging
 from vocalsep_jax.runtime.cores import available_cores
 from vocalsep_jax.runtime.data_parallel import DataParallel
-from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask, pays
+from vocalsep_jax.separation.compiled_filter import CompiledFilter, VoiceProgram, one_program_suits
 from vocalsep_jax.separation.streaming import Filter, MaskFilter, channel_groups
 from vocalsep_jax.training.step import AXIS, create_state, kept_bytes, make_objective, make_train_step
 
@@ -178,12 +178,12 @@ def _jax_network(options: argparse.Namespace, form: str) -> tuple[Any, Any]:
 
 def jax_separate(options: argparse.Namespace, form: str) -> Case:
     """Separation of stereo noise: STFT, masks of overlapping patches, inverse STFT."""
-    return _jax_separation(options, form, pays(jax.default_backend()), _name(form))
+    return _jax_separation(options, form, one_program_suits(jax.default_backend()), _name(form))
 
 
 def jax_separate_otherwise(options: argparse.Namespace) -> Case:
     """The same the other way: in one program, or, where that is how it is done, with the host's STFT."""
-    in_one_program = not pays(jax.default_backend())
+    in_one_program = not one_program_suits(jax.default_backend())
     name = "vocalsep_jax, one program" if in_one_program else "vocalsep_jax, STFT on the host"
     return _jax_separation(options, "auto", in_one_program, name)
 
@@ -192,17 +192,16 @@ def _jax_separation(options: argparse.Namespace, form: str, in_one_program: bool
     apply, variables = _jax_network(options, form)
     if not in_one_program:
         return _separation(name, _host_filter(lambda x: apply(variables, x), options), options)
-    program = CompiledMask(_STFT, apply, groups=channel_groups(2, 1), **_sizes(options))
+    program = VoiceProgram(_STFT, apply, groups=channel_groups(2, 1), **_sizes(options))
     return _separation(name, lambda: CompiledFilter(program, variables, jax.devices()[0]), options)
 
 
 def _host_filter(predict: Callable[[np.ndarray], Any], options: argparse.Namespace) -> Callable[[], Filter]:
-    return lambda: MaskFilter(_STFT, predict, **_sizes(options))
+    return lambda: MaskFilter(_STFT, predict, channels=2, **_sizes(options))
 
 
 def _sizes(options: argparse.Namespace) -> dict[str, Any]:
     return {
-        "channels": 2,
         "patch_frames": _SIDE,
         "batch_size": options.batch_size,
         "overlap": options.overlap,
@@ -338,10 +337,10 @@ def compare_network(
 
 
 def compare_separation(options: argparse.Namespace) -> Iterator[Comparison]:
-    """Separation; ours with the STFT on the host, as the others, and in one program with the network."""
+    """Separation as it is done here, the other way if that is asked for, and by peers."""
     ours, *others = network_cases(jax_separate, torch_separate, options)
-    operations = patch_flops(options.width, options.depth)
-    yield "separate", [ours, jax_separate_otherwise(options), *others], operations
+    both = [jax_separate_otherwise(options)] if options.both_ways else []
+    yield "separate", [ours, *both, *others], patch_flops(options.width, options.depth)
 
 
 def compare_input(options: argparse.Namespace) -> Iterator[Comparison]:
@@ -441,6 +440,11 @@ def command() -> argparse.ArgumentParser:
         default=(),
         choices=[form for form in convolutions.FORMS if form != "auto"],
         help="convolutions of ours to measure besides the one that is used",
+    )
+    parser.add_argument(
+        "--both-ways",
+        action="store_true",
+        help="separate with the STFT on the host and in one program with the network",
     )
     parser.add_argument("--against", choices=("torch",))
     parser.add_argument("--json", type=Path, metavar="FILE")

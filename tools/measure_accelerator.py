@@ -211,9 +211,9 @@ def measure_input(sizes: Sizes) -> Iterator[Result]:
 def measure_separation(sizes: Sizes) -> Iterator[Result]:
     """Songs of several lengths, in and out by the host."""
     for seconds in sizes.songs:
-        options = _options(sizes, seconds=seconds)
-        if seconds > 600:  # the ratio is known from the shorter one
-            options.against, options.steps = None, 1
+        options = _options(sizes, seconds=seconds, both_ways=True)
+        if seconds > 600:  # the ratios are known from the shorter one
+            options.against, options.both_ways, options.steps = None, False, 1
         yield from _compared("separate", f"separation of {seconds} s of stereo", options)
 
 

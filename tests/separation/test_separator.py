@@ -1,3 +1,7 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from vocalsep_jax.audio import files
 from vocalsep_jax.audio.encoding import Encoding
 from vocalsep_jax.models.unet import UNet
 from vocalsep_jax.separation import compiled_filter
+from vocalsep_jax.separation.compiled_filter import VoiceProgram
 from vocalsep_jax.separation.separator import STEMS, Separator
 
 
@@ -209,7 +214,7 @@ def test_activations_of_another_dtype(run, separator):
 def test_in_one_program_it_is_the_same(run, rng, monkeypatch, channels, shifts):
     """As on accelerators, for one song after the other."""
     expected = Separator(run, shifts=shifts)
-    monkeypatch.setattr(compiled_filter, "pays", lambda platform: True)
+    monkeypatch.setattr(compiled_filter, "one_program_suits", lambda platform: True)
     separator = Separator(run, shifts=shifts)
     for samples in (500, 20_001):
         x = rng.uniform(-1, 1, (samples, channels)).astype(np.float32)
@@ -219,8 +224,38 @@ def test_in_one_program_it_is_the_same(run, rng, monkeypatch, channels, shifts):
     assert len(separator._programs) == 1
 
 
+def test_channels_that_do_not_fit_a_batch_are_not_separated_in_one_program(run, rng, monkeypatch):
+    monkeypatch.setattr(compiled_filter, "one_program_suits", lambda platform: True)
+    separator, x = Separator(run, batch_size=2), rng.uniform(-1, 1, (5000, 3)).astype(np.float32)
+    np.testing.assert_allclose(
+        separator.separate(x, 8000)["vocals"], Separator(run).separate(x, 8000)["vocals"], atol=2e-6
+    )
+    assert not separator._programs
+
+
+def test_threads_share_one_program(run, monkeypatch):
+    monkeypatch.setattr(compiled_filter, "one_program_suits", lambda platform: True)
+    made = []
+
+    def make(*arguments, **options):
+        time.sleep(0.05)  # as long as it takes the others to come
+        made.append(VoiceProgram(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(compiled_filter, "VoiceProgram", make)
+    separator, together = Separator(run), threading.Barrier(4)
+
+    def start(_):
+        together.wait()
+        return separator.latency(8000, 2)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len(set(threads.map(start, range(4)))) == 1
+    assert len(made) == 1
+
+
 def test_blocks_in_one_program_come_within_the_latency_that_is_stated(run, rng, monkeypatch):
-    monkeypatch.setattr(compiled_filter, "pays", lambda platform: True)
+    monkeypatch.setattr(compiled_filter, "one_program_suits", lambda platform: True)
     separator = Separator(run, batch_size=2)
     latency, came, went = separator.latency(8000, 2) * 8000, 0, 0
 

@@ -55,7 +55,7 @@ def test_rates_and_ratios_come_from_medians():
 @pytest.mark.slow
 def test_everything_is_measured_and_written(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(tool, "_INPUT_BATCHES", 2)
-    arguments = ["all", "--width", "1", "--depth", "4", "--batch-size", "2", "--steps", "1"]
+    arguments = ["all", "--both-ways", "--width", "1", "--depth", "4", "--batch-size", "2", "--steps", "1"]
     assert tool.main([*arguments, "--seconds", "1", "--json", str(tmp_path / "b.json")]) == 0
     content = json.loads((tmp_path / "b.json").read_text())
     assert [(row["what"], row["who"]) for row in content["results"]][:4] == [

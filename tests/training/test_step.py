@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tests.small_network import TwoLayers, random_batch
-from vocalsep_jax.data.crops import TARGETS, Batch
+from vocalsep_jax.data.crops import TARGETS, Batch, in_phase
 from vocalsep_jax.measures import losses
 from vocalsep_jax.models.unet import UNet, is_encoder
 from vocalsep_jax.runtime.data_parallel import DataParallel, to_host
@@ -104,6 +104,14 @@ def of_another_phase(batch, rng):
     """A batch whose vocals are at any angle to its accompaniment: their part in phase is not they."""
     between = batch.vocals + batch.accompaniment * np.exp(2j * np.pi * rng.random(batch.vocals.shape))
     return batch._replace(mixture=np.abs(between).astype(np.float32))
+
+
+def test_targets_are_the_vocals_and_their_part_in_phase(rng):
+    batch = of_another_phase(random_batch(rng), rng)
+    assert TARGETS.keys() == {"vocals", "in_phase"}
+    np.testing.assert_array_equal(TARGETS["vocals"](batch), batch.vocals)
+    np.testing.assert_array_equal(TARGETS["in_phase"](batch), in_phase(batch))
+    assert np.abs(in_phase(batch) - batch.vocals).max() > 0.1
 
 
 @pytest.mark.parametrize("target", TARGETS)

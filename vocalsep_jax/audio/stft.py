@@ -55,20 +55,26 @@ class Stft:
         n = np.arange(self.n_fft)
         return (0.5 - 0.5 * np.cos(2 * np.pi * n / self.n_fft)).astype(np.float32)
 
-    def transform(self, x: Any, xp: Any = np, *, frames_contiguous: bool = False) -> Any:
+    def transform(self, x: Any, xp: Any = np) -> Any:
         """Uncentred STFT of all frames that lie wholly in `x`.
 
         Args:
           x: float32 `[..., S]`, S at least `n_fft`.
           xp: the arrays' module.
-          frames_contiguous: whether a bin's frames, not a frame's bins, are to lie side by side in the
-            memory of a NumPy array: whoever runs over them in that order is faster. The numbers are equal.
 
         Returns:
           complex64 `[..., F, N]`.
         """
-        count = (x.shape[-1] - self.n_fft) // self.hop + 1
-        return self._spectra(x, count, xp, frames_contiguous)
+        return self._spectra(x, self._whole_frames(x), xp)
+
+    def transform_by_bins(self, x: np.ndarray) -> np.ndarray:
+        """`transform`, of NumPy arrays, to one in which a bin's frames lie together, not a frame's bins.
+
+        Whoever runs over it in that order is faster.
+        """
+        frames = np.swapaxes(self._framed(x, self._whole_frames(x)), -1, -2)
+        windowed = np.multiply(frames, self.window()[:, None], order="C")
+        return np.asarray(_fft(np).rfft(windowed, axis=-2))
 
     def analyse(self, x: Any, xp: Any = np) -> Any:
         """STFT of a whole signal, padded so that every sample lies in as many frames as any other.
@@ -101,18 +107,23 @@ class Stft:
         signal = OverlapAdder(self, spectrogram.shape[:-2], xp).push(spectrogram)
         return xp.swapaxes(signal[..., self.n_fft : self.n_fft + samples], -1, -2)
 
-    def _spectra(self, x: Any, count: Any, xp: Any, frames_contiguous: bool = False) -> Any:
+    def _whole_frames(self, x: Any) -> Any:
+        """Frames that lie wholly in `[..., S]`."""
+        return (x.shape[-1] - self.n_fft) // self.hop + 1
+
+    def _framed(self, x: np.ndarray, count: int) -> np.ndarray:
+        """The first `count` frames of `[..., S]`, `[..., N, n_fft]`: a view, nothing is copied."""
+        frames = np.lib.stride_tricks.sliding_window_view(x, self.n_fft, axis=-1)
+        return frames[..., : count * self.hop : self.hop, :]
+
+    def _spectra(self, x: Any, count: Any, xp: Any) -> Any:
         """The first `count` frames of `[..., S]`, transformed: `[..., F, N]`."""
-        if xp is np:  # a view: nothing is copied before the window is applied
-            frames = np.lib.stride_tricks.sliding_window_view(x, self.n_fft, axis=-1)
-            frames = frames[..., : count * self.hop : self.hop, :]
+        if xp is np:
+            frames = self._framed(x, count)
         else:
             constant = isinstance(count, int)  # else it is symbolic
             starts = (np if constant else xp).arange(count) * self.hop
             frames = x[..., starts[:, None] + np.arange(self.n_fft)[None, :]]
-        if frames_contiguous:
-            columns = np.multiply(xp.swapaxes(frames, -1, -2), self.window()[:, None], order="C")
-            return _fft(xp).rfft(columns, axis=-2)
         window = xp.asarray(self.window()).reshape((1,) * x.ndim + (-1,))
         return xp.swapaxes(_fft(xp).rfft(frames * window, axis=-1), -1, -2)
 

@@ -46,7 +46,8 @@ def in_phase(batch: Batch) -> Array:
 
     It is the best that a mask times the mixture can be (Erdogan et al. 2015, "Phase-sensitive and
     recognition-boosted speech separation using deep recurrent neural networks", section 2). The magnitudes
-    say what it is: with `A = X - V`, `|A|^2 = |X|^2 + |V|^2 - 2 Re(V X*)` (the law of cosines).
+    say what it is: with `A = X - V`, `|A|^2 = |X|^2 + |V|^2 - 2 Re(V X*)` (the law of cosines). The error
+    is the mixture's rounding: a voice far below it has fewer digits; `clip` keeps it within its magnitude.
     """
     x, v, a = batch.mixture, batch.vocals, batch.accompaniment
     common = ((x - a) * (x + a) + v * v) / 2

@@ -150,7 +150,7 @@ class PatchPipeline:
                     (crops.accompaniment, crops.accompaniment_gains),
                 )
             ]
-            vocals, accompaniment = self._stft.transform(np.stack(stems), frames_contiguous=True)
+            vocals, accompaniment = self._stft.transform_by_bins(np.stack(stems))
             if curves is not None:
                 vocals, accompaniment = vocals * curves[n, 0], accompaniment * curves[n, 1]
             spectra = vocals + accompaniment, vocals, accompaniment

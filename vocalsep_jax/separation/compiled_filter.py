@@ -9,7 +9,6 @@ of a call, `G` groups of channels, `K` channels that the network sees together.
 
 from __future__ import annotations
 
-import functools
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -22,17 +21,15 @@ from jax import lax
 from vocalsep_jax.audio import device_stft
 from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
 from vocalsep_jax.audio.stft import OverlapAdder, Stft
+from vocalsep_jax.separation.streaming import AHEAD
 
 Array = jax.Array
 
-_AHEAD = 2
-"""Calls that are being computed while the waveform is read."""
 
+def one_program_suits(platform: str) -> bool:
+    """Whether one program is to be preferred to SciPy's STFT beside the network.
 
-def pays(platform: str) -> bool:
-    """Whether one program is faster than SciPy's STFT beside the network.
-
-    On CPUs it takes a tenth longer; elsewhere the host would be what takes longest.
+    On CPUs it takes a tenth longer. Elsewhere the host's part of the work would keep the device waiting.
     """
     return platform != "cpu"
 
@@ -55,7 +52,7 @@ class Carry(NamedTuple):
     tail: Any
 
 
-class CompiledMask:
+class VoiceProgram:
     """The program of a network and a number of channels: the voice in so many samples at a time.
 
     Attributes:
@@ -64,6 +61,10 @@ class CompiledMask:
       patch_frames: T.
       step: frames from one patch to the next.
       patches: P.
+      begin: from the first samples, float32 `[C, first_samples]`, to the `Carry` of the first call.
+      proceed: the network's variables, the `Carry` (which is used up), the next samples, float32
+        `[C, samples]`, and how many of the P patches count (the others lie beyond the waveform's end), to
+        the next `Carry` and the voice in the frames that are then final, float32 `[C, samples]`.
     """
 
     def __init__(
@@ -71,7 +72,6 @@ class CompiledMask:
         stft: Stft,
         predict: Callable[[Any, Array], Array],
         *,
-        channels: int,
         patch_frames: int,
         batch_size: int,
         overlap: float,
@@ -83,22 +83,24 @@ class CompiledMask:
           stft: the transform.
           predict: the network's variables and float32 magnitudes `[P G, F, T]`, or `[P G, F, T, K]` if K is
             not 1, to masks of that shape.
-          channels: C.
           patch_frames: T.
-          batch_size: magnitudes predicted at once, if that is a patch of every group or more.
+          batch_size: magnitudes predicted at once, at most.
           overlap: share of a patch that overlaps the next, in [0, 1).
           groups: the K channels that the network sees together, see `streaming.channel_groups`.
 
         Raises:
-          ValueError: if `overlap` is out of range.
+          ValueError: if `overlap` is out of range, or there are more groups than `batch_size`.
         """
-        self.stft, self.channels, self.patch_frames = stft, channels, patch_frames
+        if len(groups) > batch_size:
+            raise ValueError(f"{len(groups)} groups of channels do not fit a batch of {batch_size}")
+        self.stft, self.patch_frames = stft, patch_frames
+        self.channels = 1 + max(map(max, groups))
         self.step = patch_step(patch_frames, overlap)
-        self.patches = max(1, batch_size // len(groups))
+        self.patches = batch_size // len(groups)
         self._predict, self._groups = predict, groups
         self._crossfade = crossfade_weights(patch_frames)
         self.begin = jax.jit(self._begin)
-        self.filter = jax.jit(self._filter, donate_argnums=1)
+        self.proceed = jax.jit(self._proceed, donate_argnums=1)
 
     @property
     def first_samples(self) -> int:
@@ -107,11 +109,10 @@ class CompiledMask:
 
     @property
     def samples(self) -> int:
-        """Samples that `filter` takes, and gives."""
+        """Samples that `proceed` takes, and gives."""
         return self.patches * self.step * self.stft.hop
 
     def _begin(self, samples: Array) -> Carry:
-        """The carry before the first patch, from the first samples, float32 `[C, first_samples]`."""
         spectra = self._spectra(samples)
         return Carry(
             samples[:, samples.shape[1] - (self.stft.n_fft - self.stft.hop) :],
@@ -121,18 +122,7 @@ class CompiledMask:
             OverlapAdder(self.stft, (self.channels,), jnp).tail,
         )
 
-    def _filter(self, variables: Any, carry: Carry, samples: Array, valid: Array) -> tuple[Carry, Array]:
-        """The voice in the frames that are then final.
-
-        Args:
-          variables: of the network.
-          carry: what the call before left.
-          samples: the next ones, float32 `[C, samples]`.
-          valid: how many of the P patches count; the others lie beyond the waveform's end.
-
-        Returns:
-          What is carried on, and the samples that are final, float32 `[C, samples]`.
-        """
+    def _proceed(self, variables: Any, carry: Carry, samples: Array, valid: Array) -> tuple[Carry, Array]:
         stft, frames, step = self.stft, self.patch_frames, self.step
         samples = jnp.concatenate([carry.samples, samples], axis=1)
         spectra = jnp.concatenate([carry.spectra, self._spectra(samples)], axis=2)
@@ -178,30 +168,28 @@ class CompiledMask:
 
 
 class CompiledFilter:
-    """A waveform goes in, and its voice comes out: `streaming.Filter`, by a `CompiledMask`.
+    """A waveform goes in, and its voice comes out: `streaming.Filter`, by a `VoiceProgram`.
 
     Attributes:
       latency: samples.
     """
 
-    def __init__(self, mask: CompiledMask, variables: Any, place: Any):
+    def __init__(self, program: VoiceProgram, variables: Any, place: Any):
         """Start a waveform.
 
         Args:
-          mask: the program.
+          program: which may serve others at the same time.
           variables: of the network, on the device.
           place: that device.
         """
-        self._mask, self._place = mask, place
-        self._run = functools.partial(mask.filter, variables)
-        stft = mask.stft
-        self.latency = (
-            stft.samples(mask.patch_frames + (_AHEAD + 1) * mask.patches * mask.step) + stft.n_fft
-        )
+        self._program, self._variables, self._place = program, variables, place
+        stft = program.stft
+        frames = program.patch_frames + AHEAD * program.patches * program.step
+        self.latency = stft.samples(frames) + stft.n_fft
         self._came = self._went = self._patches = 0
         self._carry: Carry | None = None
         # Zeros before the first sample, so that it lies in as many frames as any other.
-        self._waiting = np.zeros((mask.channels, stft.n_fft), np.float32)
+        self._waiting = np.zeros((program.channels, stft.n_fft), np.float32)
         self._to_drop = stft.n_fft
         self._pending: deque[Any] = deque()
 
@@ -212,29 +200,30 @@ class CompiledFilter:
 
     def finish(self) -> np.ndarray:
         """End the waveform: the samples that are left, `[S', C]`."""
-        mask, stft = self._mask, self._mask.stft
+        program, stft = self._program, self._program.stft
         frames = stft.frames(self._came)
-        calls = -(-frames // (mask.patches * mask.step))
-        missing = mask.first_samples + calls * mask.samples - stft.n_fft - self._came
+        calls = -(-frames // (program.patches * program.step))
+        missing = program.first_samples + calls * program.samples - stft.n_fft - self._came
         left = self._came - self._went
-        silence = np.zeros((mask.channels, missing), np.float32)
-        return self._filter(silence, patch_count(frames, mask.patch_frames, mask.step))[:left]
+        silence = np.zeros((program.channels, missing), np.float32)
+        return self._filter(silence, patch_count(frames, program.patch_frames, program.step))[:left]
 
     def _filter(self, samples: np.ndarray, patches: int | None) -> np.ndarray:
         """What `[C, S]` more samples make final; all, if it is known how many `patches` count."""
-        mask = self._mask
+        program = self._program
         self._waiting = np.concatenate([self._waiting, samples], axis=1)
-        if self._carry is None and self._waiting.shape[1] >= mask.first_samples:
-            self._carry = mask.begin(self._next(mask.first_samples))
-        out = [np.zeros((0, mask.channels), np.float32)]
-        while self._carry is not None and self._waiting.shape[1] >= mask.samples:
-            valid = mask.patches if patches is None else max(0, patches - self._patches)
-            self._carry, voice = self._run(self._carry, self._next(mask.samples), np.int32(valid))
-            self._patches += mask.patches
+        if self._carry is None and self._waiting.shape[1] >= program.first_samples:
+            self._carry = program.begin(self._next(program.first_samples))
+        out = [np.zeros((0, program.channels), np.float32)]
+        while self._carry is not None and self._waiting.shape[1] >= program.samples:
+            valid = program.patches if patches is None else max(0, patches - self._patches)
+            now = self._next(program.samples)
+            self._carry, voice = program.proceed(self._variables, self._carry, now, np.int32(valid))
+            self._patches += program.patches
             self._pending.append(voice)
-            out += self._received(ahead=_AHEAD)
+            out += self._received(AHEAD - 1)
         if patches is not None:
-            out += self._received(ahead=0)
+            out += self._received(0)
         self._went += sum(map(len, out))
         return np.concatenate(out)
 
@@ -244,7 +233,7 @@ class CompiledFilter:
         return jax.device_put(now, self._place)
 
     def _received(self, ahead: int) -> Iterator[np.ndarray]:
-        """What was started, but for the last calls, which go on meanwhile: `[S, C]` each."""
+        """What was started, `[S, C]` each, but for the last `ahead` calls, which go on meanwhile."""
         while len(self._pending) > ahead:
             samples = np.asarray(self._pending.popleft()).T
             drop = min(self._to_drop, len(samples))

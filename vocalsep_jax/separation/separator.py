@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from vocalsep_jax.separation.spatial import SpatialFilter
 from vocalsep_jax.separation.stem_files import STEMS, Separated, separate_to_files
 
 if TYPE_CHECKING:
-    from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask
+    from vocalsep_jax.separation.compiled_filter import CompiledFilter, VoiceProgram
 
 # jax, and what needs it, is imported by Separator: `--help` and usage errors should not wait for it.
 
@@ -82,7 +83,7 @@ class Separator:
         from vocalsep_jax.models.networks import for_prediction, variable_shapes
         from vocalsep_jax.runs.checkpoints import restore_model
         from vocalsep_jax.runs.record import read_record
-        from vocalsep_jax.separation.compiled_filter import pays
+        from vocalsep_jax.separation.compiled_filter import one_program_suits
 
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
@@ -114,10 +115,12 @@ class Separator:
         except ValueError as error:
             raise RunError(f"{checkpoint}: cannot be used, {error}") from error
         self._place, self._variables = place, jax.device_put(variables, place)
-        self._network, self._apply = model, jax.jit(model.apply)
+        self._apply = jax.jit(model.apply)
         self.wiener = wiener and self.model.channels == 2
-        self._in_one_program = pays(place.platform) and not self.wiener  # whose windows are on the host
-        self._programs: dict[int, CompiledMask] = {}
+        # The Wiener filter's windows are made on the host.
+        self._in_one_program = one_program_suits(place.platform) and not self.wiener
+        self._programs: dict[tuple[tuple[int, ...], ...], VoiceProgram] = {}
+        self._making_program = threading.Lock()
         refine = jax.jit(functools.partial(wiener_window, xp=jax.numpy))
 
         def refine_there(*window: Any) -> Any:
@@ -211,35 +214,40 @@ class Separator:
         step = patch_step(self.patch_frames, self._overlap) * self.stft.hop
         shifts = [round(n * step / self._shifts) for n in range(self._shifts)]
         groups = streaming.channel_groups(channels, self.model.channels, len(shifts))
-        sizes: dict[str, Any] = {
-            "channels": channels * len(shifts),
-            "patch_frames": self.patch_frames,
-            "batch_size": self._batch,
-            "overlap": self._overlap,
-            "groups": groups,
-        }
         inner: streaming.Filter
-        if self._in_one_program:
-            inner = self._compiled_filter(sizes)
+        if self._in_one_program and len(groups) <= self._batch:
+            inner = self._compiled_filter(groups)
         else:
             inner = streaming.MaskFilter(
                 self.stft,
                 lambda batch: self._apply(self._variables, batch),
+                channels=channels * len(shifts),
+                patch_frames=self.patch_frames,
+                batch_size=self._batch,
+                overlap=self._overlap,
+                groups=groups,
                 spatial=SpatialFilter(self.stft.bins, groups, self._wiener_window) if self.wiener else None,
-                **sizes,
             )
         if len(shifts) > 1:
             inner = streaming.ShiftedFilter(inner, channels, shifts)
         return streaming.VoiceStream(inner, sample_rate, self.sample_rate, channels)
 
-    def _compiled_filter(self, sizes: dict[str, Any]) -> CompiledFilter:
-        """A new filter by the program for so many channels, which is compiled once."""
-        from vocalsep_jax.separation.compiled_filter import CompiledFilter, CompiledMask
+    def _compiled_filter(self, groups: list[tuple[int, ...]]) -> CompiledFilter:
+        """A new filter by the program for such groups of channels, which is compiled once."""
+        from vocalsep_jax.separation.compiled_filter import CompiledFilter, VoiceProgram
 
-        channels = sizes["channels"]
-        if channels not in self._programs:
-            self._programs[channels] = CompiledMask(self.stft, self._network.apply, **sizes)
-        return CompiledFilter(self._programs[channels], self._variables, self._place)
+        key = tuple(groups)
+        with self._making_program:
+            if key not in self._programs:
+                self._programs[key] = VoiceProgram(
+                    self.stft,
+                    self._apply,
+                    patch_frames=self.patch_frames,
+                    batch_size=self._batch,
+                    overlap=self._overlap,
+                    groups=key,
+                )
+        return CompiledFilter(self._programs[key], self._variables, self._place)
 
     def separate_file(
         self,

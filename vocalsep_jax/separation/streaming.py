@@ -25,8 +25,7 @@ from vocalsep_jax.separation.spatial import SpatialFilter
 _BLOCK = 2**16
 """Samples that are transformed at a time."""
 
-
-_AHEAD = 2
+AHEAD = 2
 """Batches that are being predicted while the waveform is read and transformed, and masks are applied."""
 
 
@@ -94,7 +93,7 @@ class MaskFilter:
         self._patch = (stft.bins, patch_frames) if together == 1 else (stft.bins, patch_frames, together)
         self._step = patch_step(patch_frames, overlap)
         self._crossfade = crossfade_weights(patch_frames)
-        patches_ahead = -(-_AHEAD * batch_size // len(self._groups))
+        patches_ahead = -(-AHEAD * batch_size // len(self._groups))
         frames_ahead = patch_frames + patches_ahead * self._step + (WINDOW if spatial else 0)
         self.latency = stft.samples(frames_ahead) + stft.n_fft
         self._came = self._went = 0  # samples
@@ -153,7 +152,7 @@ class MaskFilter:
         rows = patches * len(self._groups)
         while self._sent < rows and (rows - self._sent >= self._batch or not whole_batches):
             self._send(min(self._batch, rows - self._sent))
-            if len(self._pending) == _AHEAD:
+            if len(self._pending) == AHEAD:
                 self._receive()
         if whole_batches:
             final = self._rows // len(self._groups) * self._step
