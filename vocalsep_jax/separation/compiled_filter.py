@@ -123,21 +123,14 @@ class VoiceProgram:
         )
 
     def _proceed(self, variables: Any, carry: Carry, samples: Array, valid: Array) -> tuple[Carry, Array]:
-        stft, frames, step = self.stft, self.patch_frames, self.step
+        stft, final = self.stft, self.patches * self.step
         samples = jnp.concatenate([carry.samples, samples], axis=1)
         spectra = jnp.concatenate([carry.spectra, self._spectra(samples)], axis=2)
-        magnitude = jnp.abs(spectra)
-        patches = jnp.stack([magnitude[..., p * step : p * step + frames] for p in range(self.patches)])
-        masks = self._masks(variables, patches)  # [P, C, F, T]
-        crossfade = self._crossfade[None] * (jnp.arange(self.patches) < valid)[:, None]  # [P, T]
-        beyond = spectra.shape[2] - carry.weight.size
-        sums = jnp.pad(carry.masks, ((0, 0), (0, 0), (0, beyond)))
-        weight = jnp.pad(carry.weight, (0, beyond))
-        for p in range(self.patches):
-            place = slice(p * step, p * step + frames)
-            sums = sums.at[..., place].add(masks[p] * crossfade[p][None, None])
-            weight = weight.at[place].add(crossfade[p])
-        final = self.patches * step
+        masks = self._masks(variables, jnp.moveaxis(self._cut(jnp.abs(spectra)), 2, 0))  # [P, C, F, T]
+        counts = (jnp.arange(self.patches) < valid).astype(jnp.float32)
+        crossfade = counts[:, None] * self._crossfade[None]  # [P, T]
+        sums = self._added(carry.masks, jnp.moveaxis(masks * crossfade[:, None, None], 0, 2))
+        weight = self._added(carry.weight, crossfade)
         # Where nothing counts, beyond the end, the voice is silent.
         mask = sums[..., :final] / jnp.maximum(weight[:final], np.finfo(np.float32).tiny)[None, None]
         adder = OverlapAdder(stft, (self.channels,), jnp, carry.tail)
@@ -150,6 +143,29 @@ class VoiceProgram:
         if samples.shape[1] < self.stft.n_fft:
             return jnp.zeros((len(samples), self.stft.bins, 0), jnp.complex64)
         return lax.complex(*device_stft.transform(samples, self.stft))
+
+    def _cut(self, x: Array) -> Array:
+        """The patches in `[..., T - step + P step]`: `[..., P, T]`."""
+        patches, step, frames = self.patches, self.step, self.patch_frames
+        pieces = -(-frames // step)  # of a patch, each a step long, the last one perhaps in part
+        x = _padded(x, (patches + pieces - 1) * step)
+        beside = [x[..., n * step : (n + patches) * step] for n in range(pieces)]
+        cut = [piece.reshape(*x.shape[:-1], patches, step) for piece in beside]
+        return jnp.concatenate(cut, axis=-1)[..., :frames]
+
+    def _added(self, before: Array, patches: Array) -> Array:
+        """The sums of patches `[..., P, T]` where they overlap, and of those `before`, `[..., T - step]`.
+
+        The transpose of `_cut`: `[..., T - step + P step]`.
+        """
+        (count, frames), step = patches.shape[-2:], self.step
+        pieces = -(-frames // step)
+        patches = _padded(patches, pieces * step)
+        total = _padded(before, (count + pieces - 1) * step)
+        for n in range(pieces):
+            piece = patches[..., n * step : (n + 1) * step].reshape(*patches.shape[:-2], count * step)
+            total = total.at[..., n * step : (n + count) * step].add(piece)
+        return total[..., : before.shape[-1] + count * step]
 
     def _masks(self, variables: Any, patches: Array) -> Array:
         """Each channel's masks `[P, C, F, T]` of its magnitudes."""
@@ -165,6 +181,11 @@ class VoiceProgram:
             places = [k for k, c in enumerate(self._groups[group]) if c == channel]
             of_channels.append(masks[:, group][..., np.array(places)].mean(-1))
         return jnp.stack(of_channels, axis=1)
+
+
+def _padded(x: Array, size: int) -> Array:
+    """`x` with zeros at the end of its last axis, up to `size`."""
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, size - x.shape[-1])])
 
 
 class CompiledFilter:
