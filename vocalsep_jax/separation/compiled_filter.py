@@ -217,7 +217,9 @@ class CompiledFilter:
     def push(self, samples: np.ndarray) -> np.ndarray:
         """Take the next samples, float32 `[S, C]`; give those that are final, `[S', C]`, S' from 0 on."""
         self._came += len(samples)
-        return self._filter(samples.T, None)
+        at_once = self._program.samples  # a song in one piece would be copied whole
+        parts = np.split(samples, range(at_once, len(samples), at_once))
+        return np.concatenate([self._filter(part.T, None) for part in parts])
 
     def finish(self) -> np.ndarray:
         """End the waveform: the samples that are left, `[S', C]`."""
