@@ -201,11 +201,7 @@ def _host_filter(predict: Callable[[np.ndarray], Any], options: argparse.Namespa
 
 
 def _sizes(options: argparse.Namespace) -> dict[str, Any]:
-    return {
-        "patch_frames": _SIDE,
-        "batch_size": options.batch_size,
-        "overlap": options.overlap,
-    }
+    return {"patch_frames": _SIDE, "batch_size": options.batch_size, "overlap": options.overlap}
 
 
 def _separation(name: str, new_filter: Callable[[], Filter], options: argparse.Namespace) -> Case:

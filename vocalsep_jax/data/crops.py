@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -54,11 +55,7 @@ def in_phase(batch: Batch) -> Array:
     return jnp.clip(common / jnp.maximum(x, _NO_MAGNITUDE), -v, v)
 
 
-def _vocals(batch: Batch) -> Array:
-    return batch.vocals
-
-
-TARGETS: dict[str, Callable[[Batch], Array]] = {"vocals": _vocals, "in_phase": in_phase}
+TARGETS: dict[str, Callable[[Batch], Array]] = {"vocals": attrgetter("vocals"), "in_phase": in_phase}
 """What a mask times the mixture may be trained to be."""
 
 

@@ -21,7 +21,7 @@ from jax import lax
 from vocalsep_jax.audio import device_stft
 from vocalsep_jax.audio.masks import crossfade_weights, patch_count, patch_step
 from vocalsep_jax.audio.stft import OverlapAdder, Stft
-from vocalsep_jax.separation.streaming import AHEAD
+from vocalsep_jax.separation.streaming import AHEAD, Lead
 
 Array = jax.Array
 
@@ -97,6 +97,8 @@ class VoiceProgram:
         self.channels = 1 + max(map(max, groups))
         self.step = patch_step(patch_frames, overlap)
         self.patches = batch_size // len(groups)
+        self._before = stft.n_fft - stft.hop  # samples that a frame begins with before its last hop
+        self._pieces = -(-patch_frames // self.step)  # of a patch: steps, the last one perhaps in part
         self._predict, self._groups = predict, groups
         self._crossfade = crossfade_weights(patch_frames)
         self.begin = jax.jit(self._begin)
@@ -105,7 +107,7 @@ class VoiceProgram:
     @property
     def first_samples(self) -> int:
         """Samples that `begin` takes: of the frames in which patches overlap."""
-        return self.stft.n_fft - self.stft.hop + (self.patch_frames - self.step) * self.stft.hop
+        return self._before + (self.patch_frames - self.step) * self.stft.hop
 
     @property
     def samples(self) -> int:
@@ -115,7 +117,7 @@ class VoiceProgram:
     def _begin(self, samples: Array) -> Carry:
         spectra = self._spectra(samples)
         return Carry(
-            samples[:, samples.shape[1] - (self.stft.n_fft - self.stft.hop) :],
+            samples[:, -self._before :],
             spectra,
             jnp.zeros(spectra.shape, jnp.float32),
             jnp.zeros(spectra.shape[-1], jnp.float32),
@@ -123,7 +125,7 @@ class VoiceProgram:
         )
 
     def _proceed(self, variables: Any, carry: Carry, samples: Array, valid: Array) -> tuple[Carry, Array]:
-        stft, final = self.stft, self.patches * self.step
+        final = self.patches * self.step
         samples = jnp.concatenate([carry.samples, samples], axis=1)
         spectra = jnp.concatenate([carry.spectra, self._spectra(samples)], axis=2)
         masks = self._masks(variables, jnp.moveaxis(self._cut(jnp.abs(spectra)), 2, 0))  # [P, C, F, T]
@@ -133,9 +135,9 @@ class VoiceProgram:
         weight = self._added(carry.weight, crossfade)
         # Where nothing counts, beyond the end, the voice is silent.
         mask = sums[..., :final] / jnp.maximum(weight[:final], np.finfo(np.float32).tiny)[None, None]
-        adder = OverlapAdder(stft, (self.channels,), jnp, carry.tail)
+        adder = OverlapAdder(self.stft, (self.channels,), jnp, carry.tail)
         voice = adder.push(spectra[..., :final] * mask)
-        left = samples[:, samples.shape[1] - (stft.n_fft - stft.hop) :]
+        left = samples[:, -self._before :]
         return Carry(left, spectra[..., final:], sums[..., final:], weight[final:], adder.tail), voice
 
     def _spectra(self, samples: Array) -> Array:
@@ -146,23 +148,21 @@ class VoiceProgram:
 
     def _cut(self, x: Array) -> Array:
         """The patches in `[..., T - step + P step]`: `[..., P, T]`."""
-        patches, step, frames = self.patches, self.step, self.patch_frames
-        pieces = -(-frames // step)  # of a patch, each a step long, the last one perhaps in part
-        x = _padded(x, (patches + pieces - 1) * step)
-        beside = [x[..., n * step : (n + patches) * step] for n in range(pieces)]
-        cut = [piece.reshape(*x.shape[:-1], patches, step) for piece in beside]
-        return jnp.concatenate(cut, axis=-1)[..., :frames]
+        count, step = self.patches, self.step
+        x = _padded(x, (count + self._pieces - 1) * step)
+        beside = [x[..., n * step : (n + count) * step] for n in range(self._pieces)]
+        cut = [piece.reshape(*x.shape[:-1], count, step) for piece in beside]
+        return jnp.concatenate(cut, axis=-1)[..., : self.patch_frames]
 
     def _added(self, before: Array, patches: Array) -> Array:
         """The sums of patches `[..., P, T]` where they overlap, and of those `before`, `[..., T - step]`.
 
         The transpose of `_cut`: `[..., T - step + P step]`.
         """
-        (count, frames), step = patches.shape[-2:], self.step
-        pieces = -(-frames // step)
-        patches = _padded(patches, pieces * step)
-        total = _padded(before, (count + pieces - 1) * step)
-        for n in range(pieces):
+        count, step = self.patches, self.step
+        patches = _padded(patches, self._pieces * step)
+        total = _padded(before, (count + self._pieces - 1) * step)
+        for n in range(self._pieces):
             piece = patches[..., n * step : (n + 1) * step].reshape(*patches.shape[:-2], count * step)
             total = total.at[..., n * step : (n + count) * step].add(piece)
         return total[..., : before.shape[-1] + count * step]
@@ -211,7 +211,7 @@ class CompiledFilter:
         self._carry: Carry | None = None
         # Zeros before the first sample, so that it lies in as many frames as any other.
         self._waiting = np.zeros((program.channels, stft.n_fft), np.float32)
-        self._to_drop = stft.n_fft
+        self._lead = Lead(stft.n_fft)
         self._pending: deque[Any] = deque()
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -258,7 +258,4 @@ class CompiledFilter:
     def _received(self, ahead: int) -> Iterator[np.ndarray]:
         """What was started, `[S, C]` each, but for the last `ahead` calls, which go on meanwhile."""
         while len(self._pending) > ahead:
-            samples = np.asarray(self._pending.popleft()).T
-            drop = min(self._to_drop, len(samples))
-            self._to_drop -= drop
-            yield samples[drop:]
+            yield self._lead.dropped(np.asarray(self._pending.popleft()).T)

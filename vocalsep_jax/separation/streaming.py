@@ -45,6 +45,20 @@ class Filter(Protocol):
         """End the waveform: the samples that are left, `[S', C]`."""
 
 
+class Lead:
+    """What a filter gives before the waveform begins: its first samples, which are dropped as they come."""
+
+    def __init__(self, samples: int):
+        """So many samples."""
+        self._left = samples
+
+    def dropped(self, samples: np.ndarray) -> np.ndarray:
+        """The next samples `[S, C]` but for those that belong to it."""
+        drop = min(self._left, len(samples))
+        self._left -= drop
+        return samples[drop:]
+
+
 class MaskFilter:
     """Filters a waveform by a mask that is predicted patch by patch from its magnitudes.
 
@@ -99,7 +113,7 @@ class MaskFilter:
         self._came = self._went = 0  # samples
         # Zeros before the first sample, so that it lies in as many frames as any other.
         self._unframed = np.zeros((channels, stft.n_fft), np.float32)
-        self._to_drop = stft.n_fft
+        self._lead = Lead(stft.n_fft)
         # Frames whose mask is not final, from frame `_first` on.
         self._first = 0
         self._spectra = _Frames((channels, stft.bins), np.complex64)
@@ -202,10 +216,9 @@ class MaskFilter:
         for frames_of in (self._spectra, self._mask, self._weight):
             frames_of.drop(frames)
         self._first += frames
-        drop = min(self._to_drop, samples.shape[1])
-        self._to_drop -= drop
-        self._went += samples.shape[1] - drop
-        return samples[:, drop:].T
+        samples = self._lead.dropped(samples.T)
+        self._went += len(samples)
+        return samples
 
 
 class _Frames:
@@ -289,7 +302,7 @@ class ShiftedFilter:
         self._most = max(shifts)
         self._before = [_Delay(shift, channels) for shift in shifts]
         self._after = [_Delay(self._most - shift, channels) for shift in shifts]
-        self._to_drop = self._most
+        self._lead = Lead(self._most)
         self.latency = inner.latency + self._most
 
     def push(self, samples: np.ndarray) -> np.ndarray:
@@ -307,10 +320,7 @@ class ShiftedFilter:
     def _mean(self, filtered: np.ndarray) -> np.ndarray:
         parts = np.split(filtered, len(self._after), axis=1)
         aligned = [delay.push(part) for delay, part in zip(self._after, parts, strict=True)]
-        mean = np.mean(aligned, axis=0)
-        drop = min(self._to_drop, len(mean))
-        self._to_drop -= drop
-        return mean[drop:]
+        return self._lead.dropped(np.mean(aligned, axis=0))
 
 
 class _Delay:
